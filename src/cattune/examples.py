@@ -1,0 +1,176 @@
+"""The data model: an example is a prompt and a completion, or a conversation, with its causal links.
+
+Positions are Unicode code points of one *field* of the example, so that no chat template, tokenizer or browser moves
+them. The fields, in reading order, are `prompt` and `completion`, or `messages[0].content`, `messages[1].content`, ...
+where the last message is the completion.
+
+Everything here is immutable and checked when it is made: a value of these types is well-formed, and the code that uses
+it checks nothing again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cattune.errors import DataError
+
+SCHEMA = "cattune/1"
+"""Name and version of the JSONL schema, written into every record and checked when one is read."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """The characters [start, end) of one field, counted in Unicode code points."""
+
+    field: str
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise DataError(f"a span needs 0 <= start < end, got [{self.start}, {self.end}) in field {self.field!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class CausalLink:
+    """An effect and the causes that it depends on.
+
+    Args:
+        effect: what is to be predicted.
+        causes: what it depends on, one span or more; every cause starts before the effect ends.
+        weight: relative importance, > 0; a key that several links name takes the largest of their weights.
+        source: where the link came from: a person, a rule, an assistant model.
+    """
+
+    effect: Span
+    causes: tuple[Span, ...]
+    weight: float = 1.0
+    source: str = "unknown"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "causes", tuple(self.causes))  # a list would not compare equal after a round trip
+        if not self.causes:
+            raise DataError("a causal link needs at least one cause, got none")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise DataError(f"a causal link's weight must be a finite number > 0, got {self.weight}")
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLink:
+    """A link, or one cause of it, that could not be used, with the phrases as they were given and the reason.
+
+    Args:
+        effect: the effect phrase.
+        cause: the cause phrase; None when the link as a whole is refused.
+        reason: why; the readers use the reasons of `cattune.grounding`, so that they can be counted.
+    """
+
+    effect: str
+    cause: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and a completion, or a conversation whose last message is the completion, with its causal links.
+
+    Args:
+        id: names the example in every message.
+        prompt: what the model is given; with `completion`, or neither.
+        completion: what it learns to write.
+        messages: a conversation, instead of prompt and completion; the last message is the assistant's.
+        links: the causal links; none is legal, the example then trains on cross-entropy alone.
+        refused: links that were given and could not be used, kept so that they are counted and reported.
+        metadata: carried along, never read by training.
+    """
+
+    id: str
+    prompt: str | None = None
+    completion: str | None = None
+    messages: tuple[Message, ...] = ()
+    links: tuple[CausalLink, ...] = ()
+    refused: tuple[RefusedLink, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("messages", "links", "refused"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.id, str) or not self.id:
+            raise DataError(f"an example's id must be a string that is not empty, got {self.id!r}")
+        has_pair = self.prompt is not None and self.completion is not None
+        if has_pair == bool(self.messages) or (self.prompt is None) != (self.completion is None):
+            raise DataError(f"example {self.id!r} needs either both prompt and completion, or messages")
+        if self.messages and self.messages[-1].role != "assistant":
+            raise DataError(
+                f"example {self.id!r}: the last message is what the model learns to write, so its role must be "
+                f"'assistant', got {self.messages[-1].role!r}"
+            )
+        fields = self.fields
+        for name, text in fields.items():
+            self._check_text(name, text)
+        order = {name: index for index, name in enumerate(fields)}
+        for link in self.links:
+            for span in (link.effect, *link.causes):
+                self._check_span(span, fields)
+            effect_end = (order[link.effect.field], link.effect.end)
+            for cause in link.causes:
+                if (order[cause.field], cause.start) >= effect_end:
+                    raise DataError(
+                        f"example {self.id!r}: the cause {self.text_of(cause)!r} at {cause.field}[{cause.start}:"
+                        f"{cause.end}] comes after its effect {self.text_of(link.effect)!r}; a causal model reads "
+                        "from left to right, so a cause must start before its effect ends"
+                    )
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Each field's name and text, in reading order; the last one is the completion."""
+        if self.messages:
+            return {f"messages[{i}].content": message.content for i, message in enumerate(self.messages)}
+        assert self.prompt is not None and self.completion is not None  # __post_init__ saw to it
+        return {"prompt": self.prompt, "completion": self.completion}
+
+    @property
+    def completion_field(self) -> str:
+        """The name of the field that the model learns to write."""
+        return f"messages[{len(self.messages) - 1}].content" if self.messages else "completion"
+
+    @property
+    def target(self) -> str:
+        """The text that the model learns to write."""
+        return self.fields[self.completion_field]
+
+    def text_of(self, span: Span) -> str:
+        """The characters that a span of this example covers."""
+        return self.fields[span.field][span.start : span.end]
+
+    def _check_text(self, name: str, text: str) -> None:
+        if not isinstance(text, str):
+            raise DataError(f"example {self.id!r}: {name} must be a string, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"example {self.id!r}: {name} holds half of a surrogate pair at position {error.start}, which is no "
+                "character and which no tokenizer reads; repair the text where it was cut or decoded"
+            ) from None
+
+    def _check_span(self, span: Span, fields: Mapping[str, str]) -> None:
+        text = fields.get(span.field)
+        if text is None:
+            raise DataError(f"example {self.id!r}: a link names the field {span.field!r}; it has {', '.join(fields)}")
+        if span.end > len(text):
+            raise DataError(
+                f"example {self.id!r}: the span [{span.start}, {span.end}) runs past the end of {span.field} "
+                f"({len(text)} code points; positions count code points, not UTF-16 units or bytes)"
+            )
