@@ -1,0 +1,27 @@
+"""The Spurious Token Game: a frozen specification, the splits drawn from it, their causal links."""
+
+from __future__ import annotations
+
+from cattune.stg.generate import LINKS, SPLITS, make_split
+from cattune.stg.parse import BUILT_IN, load_game, parse_game
+from cattune.stg.spec import Game, Wording
+from cattune.stg.wording import causal_only, find_record, wording_from
+from cattune.stg.write import SIZES, draw_splits, split_sizes, write_game
+
+__all__ = [
+    "BUILT_IN",
+    "LINKS",
+    "SIZES",
+    "SPLITS",
+    "Game",
+    "Wording",
+    "causal_only",
+    "draw_splits",
+    "find_record",
+    "load_game",
+    "make_split",
+    "parse_game",
+    "split_sizes",
+    "wording_from",
+    "write_game",
+]
