@@ -1,0 +1,249 @@
+"""JSONL in and out, files that are written whole or not at all, and the provenance of a result.
+
+Reading: whatever is wrong with a file is a `DataError` that names the file and the line. Writing: the text goes to a
+temporary file in the same folder, which takes the target's name only when all of it is on the disk, so that neither a
+full disk nor Ctrl-C leaves half a file or harms the one that was there.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cattune.errors import CattuneError, DataError, OutputError
+from cattune.provenance import provenance as provenance
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "no permission; choose another folder",
+    errno.EPERM: "not permitted; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
+    errno.EEXIST: "it is a file, not a folder; choose another path",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+class WrittenFloat(float):
+    """A number of a JSON file that Python would print differently, with the text that the file has (`8.50`, `1e2`)."""
+
+    text: str
+
+
+def number_text(value: int | float) -> str:
+    """A number as its JSON file has it: 8 is "8", 5.0 is "5.0", 8.50 is "8.50"."""
+    return value.text if isinstance(value, WrittenFloat) else repr(value)
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read a JSON Lines file: one JSON object per line, UTF-8.
+
+    Lines of white space only are passed over; they hold nothing.
+
+    Yields:
+        The line number, from 1, and the object. A number that Python would print differently is a `WrittenFloat`.
+
+    Raises:
+        DataError: The file is missing, empty or unreadable, or a line is not UTF-8, not strict JSON (NaN, a key
+            twice in one object, half of a surrogate pair), or not an object.
+    """
+    count = 0
+    for number, line in _lines(path):
+        if line.strip():
+            count += 1
+            yield number, _parse(line, f"{path}, line {number}")
+    if not count:
+        raise DataError(f"{path} is empty; expected one JSON object per line")
+
+
+def write_jsonl(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]]) -> int:
+    """Write records as JSON Lines, atomically; return how many.
+
+    Raises:
+        DataError: A record holds what JSON cannot (NaN, half of a surrogate pair, an object of another type).
+        OutputError: The file cannot be written.
+    """
+    count = 0
+    with _atomic(path) as write:
+        for record in records:
+            count += 1
+            write(_to_json(dict(record), f"{path}, record {count}") + b"\n")
+    return count
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write one value as indented JSON, atomically; errors as in `write_jsonl`."""
+    with _atomic(path) as write:
+        write(_to_json(value, str(path), indent=2) + b"\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text as UTF-8 with its line ends as they are, atomically; errors as in `write_jsonl`."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: the text holds half of a surrogate pair at position {error.start}") from None
+    with _atomic(path) as write:
+        write(data)
+
+
+def prepare_output_dir(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Make an output folder and see that it can be written to, before hours of work depend on it.
+
+    With `overwrite`, files that are already there stay until one of the same name is written.
+
+    Raises:
+        OutputError: It holds files and `overwrite` is False, it is not a folder, or it cannot be written to.
+    """
+    folder = Path(path)
+    probe = folder / f".cattune-{secrets.token_hex(8)}.tmp"
+    with _blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not overwrite and any(folder.iterdir()):
+            raise OutputError(f"{folder} already holds files; pass --overwrite, or choose another folder")
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    return folder
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value for an error message: its JSON, or else its type, cut to `limit` characters."""
+    try:
+        text = json.dumps(value[:limit] if isinstance(value, str) else value, ensure_ascii=False)
+        text = text.encode(errors="backslashreplace").decode()
+    except (TypeError, ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; name a JSONL file") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise DataError(f"{str(path)!r} is not a file name: {error}") from error
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+    try:
+        record = json.loads(
+            text, parse_float=_parse_float, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
+        )
+        if "\\u" in text:  # an escape is the only way for half of a surrogate pair to come in
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+    except RecursionError:
+        raise DataError(f"{where}: the JSON is nested too deeply") from None
+    except ValueError as error:
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise DataError(f"{where}: not JSON ({reason}); the line reads {shown(text)}") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected a JSON object, got {shown(record)}")
+    return record
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {shown(text)} is out of range")
+    if repr(value) == text:
+        return value
+    written = WrittenFloat(value)
+    written.text = text
+    return written
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON value; write null or leave the key out")
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise ValueError(f"the key {shown(repeated)} stands twice in one object, and only one could be kept")
+    return record
+
+
+def _to_json(value: Any, where: str, indent: int | None = None) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{where}: cannot be written as JSON: {error}") from error
+
+
+@contextmanager
+def _blaming(target: Path) -> Iterator[None]:
+    """Turn what the system says about a file into an `OutputError` about the target."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, CattuneError):
+            raise
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = _ADVICE.get(error.errno or 0, error.strerror or reason)
+        raise OutputError(f"{str(target)!r} cannot be written: {reason}") from error
+
+
+@contextmanager
+def _atomic(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that writes to a temporary file beside `path`; on success that becomes `path`, else it goes.
+
+    Only the file's own failures become an `OutputError`: an `OSError` of the caller's passes through as it is.
+    """
+    target = Path(path)
+    with _blaming(target):
+        final = Path(os.path.realpath(target))  # a link to a file stays a link
+        # A pipe or a device, such as /dev/stdout, is written to directly: there is nothing to keep whole.
+        direct = target.exists() and not stat.S_ISREG(target.stat().st_mode)
+        final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".cattune-{secrets.token_hex(8)}.tmp")
+    file: BinaryIO | None = None
+
+    def write(data: bytes) -> None:
+        assert file is not None
+        with _blaming(target):
+            file.write(data)
+
+    try:
+        with _blaming(target):
+            file = target.open("wb") if direct else temporary.open("xb")
+        yield write
+        with _blaming(target):
+            file.flush()
+            if not direct:
+                os.fsync(file.fileno())
+            file.close()
+            if not direct:
+                os.replace(temporary, final)
+    except BaseException:
+        with suppress(OSError):  # the flush of a close fails again on a full disk
+            if file is not None:
+                file.close()
+        with suppress(OSError):
+            temporary.unlink()
+        raise

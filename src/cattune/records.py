@@ -1,0 +1,271 @@
+"""An example as a record of this library's JSONL schema, and back.
+
+A record is `{"schema": "cattune/1", "id": .., "prompt": .., "completion": .., "links": [..], "refused": [..],
+"metadata": {..}}`, or has `"messages": [{"role": .., "content": ..}, ..]` instead of prompt and completion. A link is
+`{"effect": SPAN, "causes": [SPAN, ..], "weight": 1.0, "source": ".."}`, and a SPAN is `{"field": .., "start": ..,
+"end": .., "text": ..}`. The text of a span is there for people; where it is given it must be what the span covers,
+which catches positions that count bytes or UTF-16 units.
+
+Records without `schema` are plain prompt-completion or conversational data, such as TRL reads; there, prompt and
+completion may be lists of messages, and keys that the schema does not know become metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cattune.errors import DataError
+from cattune.examples import SCHEMA, CausalLink, Example, Message, RefusedLink, Span
+from cattune.io import number_text, shown
+
+READABLE_SCHEMAS = (SCHEMA,)
+"""The schema versions that this release reads."""
+
+_KEYS = frozenset({"schema", "id", "prompt", "completion", "messages", "links", "refused", "metadata"})
+
+
+def example_to_dict(example: Example) -> dict[str, Any]:
+    """The record of an example; `example_from_dict` gives an equal example back.
+
+    Raises:
+        DataError: The metadata hold what JSON cannot.
+    """
+    record: dict[str, Any] = {"schema": SCHEMA, "id": example.id}
+    if example.messages:
+        record["messages"] = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+    else:
+        record |= {"prompt": example.prompt, "completion": example.completion}
+    record["links"] = [
+        {
+            "effect": _span_to_dict(example, link.effect),
+            "causes": [_span_to_dict(example, cause) for cause in link.causes],
+            "weight": link.weight,
+            "source": link.source,
+        }
+        for link in example.links
+    ]
+    if example.refused:
+        record["refused"] = [
+            {"effect": link.effect, "cause": link.cause, "reason": link.reason} for link in example.refused
+        ]
+    if example.metadata:
+        try:
+            record["metadata"] = _json_value(example.metadata)
+        except (TypeError, RecursionError) as error:
+            raise DataError(f"example {example.id!r}: the metadata cannot be written as JSON: {error}") from None
+    return record
+
+
+def example_from_dict(record: Mapping[str, Any], where: str = "record", default_id: str | None = None) -> Example:
+    """Make an example of a record.
+
+    Args:
+        record: as described above; a key with the value None counts as absent, as `datasets` fills records up so.
+        where: the place of the record, for error messages ("data.jsonl, line 3").
+        default_id: the id of a record that has none.
+
+    Raises:
+        DataError: The record is of another schema version, lacks a field or has one of a wrong type, or a link does
+            not fit the text.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: expected a mapping, got {shown(record)}")
+    given = {key: value for key, value in record.items() if value is not None}
+    schema = given.get("schema")
+    if schema is not None and schema not in READABLE_SCHEMAS:
+        raise DataError(
+            f"{where}: the schema is {shown(schema)}; this release of cattune reads {', '.join(READABLE_SCHEMAS)}"
+        )
+    name = record_id(given, ("id",), where, default_id)
+    inside = f"{where}, example {shown(name)}"
+    prompt, completion, messages = _content(given, inside)
+    links = [_link(link, f"{inside}, links[{i}]") for i, link in enumerate(_list(given, "links", inside))]
+    refused = [_refused(link, f"{inside}, refused[{i}]") for i, link in enumerate(_list(given, "refused", inside))]
+    metadata = _metadata(given, inside)
+    try:
+        example = Example(
+            id=name,
+            prompt=prompt,
+            completion=completion,
+            messages=messages,
+            links=tuple(link for link, _ in links),
+            refused=tuple(refused),
+            metadata=metadata,
+        )
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    _check_texts(example, [pair for _, texts in links for pair in texts], inside)
+    return example
+
+
+def record_id(record: Mapping[str, Any], keys: Sequence[str], where: str, default: str | None) -> str:
+    """The first of `keys` that the record has, as text, or else the default."""
+    for key in keys:
+        value = record.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+            raise DataError(f"{where}: {key!r} must be a string that is not empty, or a number, got {shown(value)}")
+        return value if isinstance(value, str) else number_text(value)
+    if default is None:
+        raise DataError(f"{where}: the record has no 'id'")
+    return default
+
+
+def _content(record: Mapping[str, Any], where: str) -> tuple[str | None, str | None, tuple[Message, ...]]:
+    pair = [record.get(key) for key in ("prompt", "completion")]
+    if "messages" in record:
+        if pair != [None, None]:
+            raise DataError(f"{where}: has both 'messages' and a prompt or completion; keep one of the two forms")
+        return None, None, _messages(record["messages"], f"{where}, field 'messages'")
+    for key, value in zip(("prompt", "completion"), pair, strict=True):
+        if value is None:
+            found = ", ".join(shown(key) for key in record) or "none"
+            raise DataError(
+                f"{where}: the field {key!r} is missing; expected 'prompt' and 'completion', or 'messages' (keys "
+                f"found: {found})"
+            )
+    prompt, completion = pair
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return prompt, completion, ()
+    if isinstance(prompt, str) or isinstance(completion, str):
+        raise DataError(f"{where}: 'prompt' and 'completion' must both be strings or both be lists of messages")
+    turns = [
+        _messages(value, f"{where}, field {key!r}") for key, value in (("prompt", prompt), ("completion", completion))
+    ]
+    return None, None, turns[0] + turns[1]
+
+
+def _messages(value: Any, where: str) -> tuple[Message, ...]:
+    if not _is_list(value) or not value:
+        raise DataError(f"{where}: expected text, or a list of messages that is not empty, got {shown(value)}")
+    return tuple(_message(message, f"{where}, message {i}") for i, message in enumerate(value))
+
+
+def _message(value: Any, where: str) -> Message:
+    message = _mapping(value, where, ("role", "content"))
+    return Message(_text(message, "role", where), _text(message, "content", where))
+
+
+def _link(value: Any, where: str) -> tuple[CausalLink, list[tuple[Span, str]]]:
+    """A link, and those of its spans that say their text, with that text."""
+    link = _mapping(value, where, ("effect", "causes", "weight", "source"))
+    effect = _span(link.get("effect"), f"{where}, effect")
+    causes = [_span(cause, f"{where}, causes[{i}]") for i, cause in enumerate(_list(link, "causes", where))]
+    weight = link.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise DataError(f"{where}: 'weight' must be a number, got {shown(weight)}")
+    source = _text(link, "source", where) if "source" in link else "unknown"
+    try:
+        made = CausalLink(effect[0], tuple(span for span, _ in causes), float(weight), source)
+    except (DataError, OverflowError) as error:
+        raise DataError(f"{where}: {error}") from None
+    return made, [(span, text) for span, text in (effect, *causes) if text is not None]
+
+
+def _span(value: Any, where: str) -> tuple[Span, str | None]:
+    span = _mapping(value, where, ("field", "start", "end", "text"))
+    field = _text(span, "field", where)
+    text = _text(span, "text", where) if "text" in span else None
+    start, end = (_position(span.get(key), f"{where}.{key}") for key in ("start", "end"))
+    try:
+        return Span(field, start, end), text
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _position(value: Any, where: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise DataError(f"{where}: expected a whole number of code points, got {shown(value)}") from None
+
+
+def _refused(value: Any, where: str) -> RefusedLink:
+    link = _mapping(value, where, ("effect", "cause", "reason"))
+    cause = _text(link, "cause", where) if "cause" in link else None
+    return RefusedLink(_text(link, "effect", where), cause, _text(link, "reason", where))
+
+
+def _metadata(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    metadata = record.get("metadata", {})
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata)
+        except (ValueError, RecursionError):
+            raise DataError(f"{where}: 'metadata' is a string, but not JSON: {shown(metadata)}") from None
+    if not isinstance(metadata, Mapping):
+        raise DataError(f"{where}: 'metadata' must be a mapping, or a string with one in JSON, got {shown(metadata)}")
+    others = {key: value for key, value in record.items() if key not in _KEYS}
+    if others and "schema" in record:
+        names = ", ".join(shown(key) for key in others)
+        raise DataError(f"{where}: {SCHEMA} has no key {names}; move what is yours into 'metadata'")
+    twice = sorted(map(str, others.keys() & metadata.keys()))
+    if twice:
+        raise DataError(f"{where}: {', '.join(twice)} stand both beside 'metadata' and in it; keep one")
+    return {**metadata, **others}
+
+
+def _check_texts(example: Example, spans: list[tuple[Span, str]], where: str) -> None:
+    for span, text in spans:
+        found = example.text_of(span)
+        if found != text:
+            raise DataError(
+                f"{where}: the span {span.field}[{span.start}:{span.end}] covers {shown(found)}, but its 'text' is "
+                f"{shown(text)}; positions count Unicode code points, not UTF-16 units or bytes"
+            )
+
+
+def _mapping(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
+    """The mapping without its empty values; keys that would be lost are refused."""
+    if not isinstance(value, Mapping):
+        raise DataError(f"{where}: expected a mapping with {', '.join(keys)}, got {shown(value)}")
+    given = {key: item for key, item in value.items() if item is not None}
+    unknown = [key for key in given if key not in keys]
+    if unknown:
+        raise DataError(f"{where}: unknown key {shown(unknown[0])}; the keys are {', '.join(keys)}")
+    return given
+
+
+def _list(record: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
+    value = record.get(key, [])
+    if not _is_list(value):
+        raise DataError(f"{where}: {key!r} must be a list, got {shown(value)}")
+    items: Sequence[Any] = value
+    return items
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in record:
+        raise DataError(f"{where}: the field {key!r} is missing")
+    value = record[key]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {key!r} must be a string, got {shown(value)}")
+    return value
+
+
+def _span_to_dict(example: Example, span: Span) -> dict[str, Any]:
+    return {"field": span.field, "start": span.start, "end": span.end, "text": example.text_of(span)}
+
+
+def _json_value(value: Any) -> Any:
+    """The value with mappings as dicts and tuples as lists; a TypeError where reading would not give it back."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string")
+        return {key: _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{type(value).__name__} is no JSON type")
