@@ -1,0 +1,217 @@
+"""Batched greedy generation, from the very tokens that training sees before its first label.
+
+The model's own `generate` does the work. Prompts are sorted by length, so that a batch holds little or no padding (on
+the left), and their order is restored afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from cattune.errors import ConfigError, DataError
+from cattune.examples import Example
+from cattune.supervision import IGNORED, encode_examples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPARE_TOKENS = 2
+"""By default a model may write this many tokens more than the longest target has."""
+
+Progress = Callable[[int, int], None]
+"""Is told (examples done, examples in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Tokenized prompts.
+
+    Args:
+        ids: for each example the token ids before its first label.
+        longest_target: the largest number of labels that an example has, EOS included.
+        stop_ids: token ids that end a completion: what training's labels end with.
+    """
+
+    ids: tuple[list[int], ...]
+    longest_target: int
+    stop_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the model wrote: its text without special tokens, white space at both ends removed.
+
+    `finished` is false where the limit of new tokens cut it off.
+    """
+
+    text: str
+    finished: bool
+
+
+def encode_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Prompts:
+    """Tokenize each example as training does, and keep what comes before its first label.
+
+    Raises:
+        DataError: there is no example, or one that has no prompt token or no target token.
+        AlignmentError: the tokenizer is not a fast one, or its chat template does not fit.
+    """
+    if not examples:
+        raise DataError("there is no example to evaluate; expected at least one")
+    features, report = encode_examples([replace(example, links=()) for example in examples], tokenizer)
+    if report.left_out:
+        names = ", ".join(repr(name) for name, _, _ in report.problems[:3])
+        raise DataError(
+            f"{report.left_out} of {report.examples} examples have a target without a token ({names}), and the "
+            "tokenizer has no EOS that would end it; give them a target, or set tokenizer.eos_token"
+        )
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    ids: list[list[int]] = []
+    stop_ids: set[int] = set()
+    for example, feature in zip(examples, features, strict=True):
+        start = next(i for i, label in enumerate(feature["labels"]) if label != IGNORED)
+        if start == 0:
+            raise DataError(
+                f"example {example.id!r}: no token comes before the completion, so there is nothing to generate from; "
+                "give a prompt, or a tokenizer that begins texts with a special token"
+            )
+        ids.append(feature["input_ids"][:start])
+        stop_ids.update([i for i in feature["labels"][start:] if i in special][-1:])
+    longest = max(sum(label != IGNORED for label in feature["labels"]) for feature in features)
+    return Prompts(tuple(ids), longest, frozenset(stop_ids))
+
+
+def generate_greedily(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """Let the model continue each prompt with its most probable tokens.
+
+    A completion ends at an end token of the model's generation settings, of the tokenizer or of the training labels;
+    nothing else of the generation settings (sampling, penalties, ...) is used. The model's settings and training mode
+    are what they were afterwards.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: from `encode_prompts`.
+        max_new_tokens: how many tokens a completion may have, >= 1.
+        batch_size: prompts generated from at once, >= 1.
+        progress: told of every batch that is done.
+
+    Returns:
+        A completion for each prompt, in their order.
+
+    Raises:
+        ConfigError: a setting is out of range, or the model cannot generate from these prompts.
+    """
+    _check(model, tokenizer, prompts, max_new_tokens, batch_size)
+    stop_ids = prompts.stop_ids | _end_ids(model) | _as_ids(tokenizer.eos_token_id)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stop_ids, default=0)
+    settings = GenerationConfig(
+        do_sample=False,
+        use_cache=True,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad_id,
+        eos_token_id=sorted(stop_ids) or None,
+    )
+    order = sorted(range(len(prompts.ids)), key=lambda i: len(prompts.ids[i]))
+    completions: dict[int, Completion] = {}
+    with _plain_inference(model):
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            written = _continue([prompts.ids[i] for i in batch], model, settings)
+            for i, ids in zip(batch, written, strict=True):
+                end = next((at for at, token in enumerate(ids) if token in stop_ids), None)
+                text = str(tokenizer.decode(ids[:end], skip_special_tokens=True))
+                completions[i] = Completion(text.strip(), end is not None)
+            if progress is not None:
+                progress(len(completions), len(order))
+    return [completions[i] for i in range(len(order))]
+
+
+def _continue(batch: list[list[int]], model: PreTrainedModel, settings: GenerationConfig) -> list[list[int]]:
+    """The new token ids of each prompt of a batch."""
+    width = max(map(len, batch))
+    input_ids = torch.full((len(batch), width), settings.pad_token_id, dtype=torch.long)  # (B, S)
+    mask = torch.zeros_like(input_ids)
+    for row, ids in enumerate(batch):
+        input_ids[row, width - len(ids) :] = torch.tensor(ids)
+        mask[row, width - len(ids) :] = 1
+    device = next(model.parameters()).device
+    try:
+        output = model.generate(  # (B, S + T)
+            input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=settings
+        )
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"generating from {len(batch)} prompts of up to {width} tokens at once does not fit into the memory of "
+            f"{device}; use a batch size below {len(batch)}"
+        ) from error
+    new: list[list[int]] = output[:, width:].tolist()
+    return new
+
+
+@contextmanager
+def _plain_inference(model: PreTrainedModel) -> Iterator[None]:
+    """No gradient, no dropout and no generation setting of the model's own; afterwards all is as it was."""
+    training = [(module, module.training) for module in model.modules()]
+    # `generate` fills what its caller leaves open from the model's settings, a repetition penalty for instance.
+    own_settings = model.generation_config
+    model.eval()
+    model.generation_config = GenerationConfig()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.generation_config = own_settings
+        for module, was_training in training:
+            module.training = was_training
+
+
+def _check(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, max_new_tokens: int, batch_size: int
+) -> None:
+    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; expected 1 or more")
+    kind = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(f"{kind} is an encoder-decoder; expected a causal (decoder-only) language model")
+    can_generate = getattr(model, "can_generate", None)
+    if can_generate is None or not can_generate():
+        raise ConfigError(
+            f"{kind} cannot generate text; expected a causal language model, as AutoModelForCausalLM loads"
+        )
+    largest, known = max(map(max, prompts.ids)), model.get_input_embeddings().weight.shape[0]
+    if largest >= known:
+        raise ConfigError(
+            f"the tokenizer wrote token id {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), and {kind} knows "
+            f"ids below {known}: they do not belong together; give the tokenizer that the model was trained with"
+        )
+    longest, room = max(map(len, prompts.ids)), getattr(model.config, "max_position_embeddings", None)
+    if room is not None and longest + max_new_tokens > room:
+        raise ConfigError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit into {kind}'s {room} positions; "
+            "leave out the long examples, or lower max_new_tokens"
+        )
+
+
+def _end_ids(model: PreTrainedModel) -> frozenset[int]:
+    return _as_ids(getattr(model.generation_config, "eos_token_id", None))
+
+
+def _as_ids(value: Any) -> frozenset[int]:
+    if value is None:
+        return frozenset()
+    return frozenset(value if isinstance(value, (list, tuple)) else [value])

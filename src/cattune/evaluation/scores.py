@@ -1,0 +1,161 @@
+"""Scores of predictions against targets: pure functions of texts, no model.
+
+**Exact**: the whole completion equals the whole target, white space at both ends aside.
+
+**Numeric**: the number that the prediction states equals the number that the target states, as exact rationals:
+
+- Behind the last `####` (the GSM8K answer mark), where there is one; then the *last* number of the text counts.
+- `84.0`, `84`, `084` and `8.4e1` are the same number, and so are `6,359` and `6359`: a comma belongs to a number where
+  three digits follow it and one to three stand before it; elsewhere it separates numbers.
+- Currency, percent signs and units are not read: `$ 5` is 5, and `12%` is 12, not 0.12.
+- `3/4` is one number, 0.75; nothing divided by zero is a number.
+- A minus sign counts where it touches its number (or the number's currency sign) and follows no digit, letter, `)` or
+  `%`: `10-3` ends in 3, `= -3` in -3.
+- There is no tolerance: 0.67 is not 2/3.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_CLASSES = 20
+"""Targets with more distinct values than this are not a closed label set."""
+
+MIN_CLASS_SIZE = 5
+"""A label with fewer examples is rare: one recall out of a handful of examples would sway the mean of recalls."""
+
+MAX_RARE_SHARE = 0.05
+"""Rare labels may hold this share of the examples; if they hold more, the label set is not a closed one."""
+
+_PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
+_NUMBER = re.compile(
+    r"(?P<minus>(?<![\w)%.])[-\u2212])?"
+    r"(?:[$\u20ac\u00a3\u00a5][ \u00a0]?)?"
+    rf"(?P<top>(?:{_PLAIN})(?:[eE][-+]?[0-9]{{1,3}}(?![0-9A-Za-z]))?)"
+    rf"(?:[ ]?/[ ]?(?P<bottom>{_PLAIN}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How many of a group of predictions are right, by each measure; rates are from 0 to 1.
+
+    Args:
+        n: number of examples.
+        accuracy: share that matches exactly.
+        stderr: standard error of `accuracy`.
+        numeric_n: number of examples whose target states a number.
+        numeric_accuracy: share of those whose number is right; None if there are none.
+        numeric_stderr: its standard error.
+        balanced_accuracy: mean recall over the labels that are not rare; None unless the label set is closed.
+        balanced_stderr: its standard error.
+        recall: each label that `balanced_accuracy` is the mean of, with its number of examples and its recall.
+        rare_labels: labels with fewer than `MIN_CLASS_SIZE` examples, left out of that mean, with their numbers.
+    """
+
+    n: int
+    accuracy: float
+    stderr: float
+    numeric_n: int = 0
+    numeric_accuracy: float | None = None
+    numeric_stderr: float | None = None
+    balanced_accuracy: float | None = None
+    balanced_stderr: float | None = None
+    recall: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    rare_labels: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores as JSON-ready types."""
+        record = asdict(self)
+        record["recall"] = {label: {"n": n, "recall": rate} for label, (n, rate) in self.recall.items()}
+        return record
+
+
+def exact_match(prediction: str, target: str) -> bool:
+    """Whether the texts are equal, white space at both ends aside."""
+    return prediction.strip() == target.strip()
+
+
+def last_number(text: str) -> Fraction | None:
+    """The number that a text states, by the rules at the top of this module; None if it states none."""
+    value: Fraction | None = None
+    for match in _NUMBER.finditer(text.rpartition("####")[2]):
+        bottom = _fraction(match["bottom"]) if match["bottom"] else Fraction(1)
+        if bottom:
+            value = _fraction(match["top"]) / bottom
+            value = -value if match["minus"] else value
+    return value
+
+
+def numeric_match(prediction: str, target: str) -> bool | None:
+    """Whether both texts state the same number; None if the target states none, so that there is nothing to match."""
+    wanted = last_number(target)
+    return None if wanted is None else last_number(prediction) == wanted
+
+
+def stderr_of_rate(rate: float, n: int) -> float:
+    """Standard error of the mean of `n` outcomes that are 0 or 1: sqrt(p (1 - p) / n).
+
+    It is zero at a rate of 0 or 1, where a small sample says less than that.
+    """
+    return math.sqrt(rate * (1 - rate) / n)
+
+
+def majority_label(targets: Iterable[str]) -> tuple[str, float]:
+    """The most frequent target (the first in code point order among equals) and its share of the examples."""
+    counts = Counter(target.strip() for target in targets)
+    label = min(counts, key=lambda text: (-counts[text], text))
+    return label, counts[label] / counts.total()
+
+
+def score(predictions: Sequence[str], targets: Sequence[str]) -> Scores:
+    """Score predictions against targets of the same number, at least one.
+
+    Raises:
+        ValueError: their numbers differ, or there are none.
+    """
+    if not targets or len(predictions) != len(targets):
+        raise ValueError(f"as many predictions as targets, at least one: got {len(predictions)} and {len(targets)}")
+    exact = [exact_match(p, t) for p, t in zip(predictions, targets, strict=True)]
+    matches = (numeric_match(p, t) for p, t in zip(predictions, targets, strict=True))
+    numeric = [match for match in matches if match is not None]
+    accuracy = sum(exact) / len(exact)
+    recall, rare = _recalls(exact, targets)
+    return Scores(
+        n=len(exact),
+        accuracy=accuracy,
+        stderr=stderr_of_rate(accuracy, len(exact)),
+        numeric_n=len(numeric),
+        numeric_accuracy=sum(numeric) / len(numeric) if numeric else None,
+        numeric_stderr=stderr_of_rate(sum(numeric) / len(numeric), len(numeric)) if numeric else None,
+        balanced_accuracy=sum(rate for _, rate in recall.values()) / len(recall) if recall else None,
+        # Recalls of different labels come from different examples, so their variances add.
+        balanced_stderr=math.hypot(*(stderr_of_rate(rate, n) for n, rate in recall.values())) / len(recall)
+        if recall
+        else None,
+        recall=recall,
+        rare_labels=rare,
+    )
+
+
+def _recalls(exact: Sequence[bool], targets: Sequence[str]) -> tuple[dict[str, tuple[int, float]], dict[str, int]]:
+    """The recall of each label, and the labels too rare to have one; both empty unless the label set is closed."""
+    labels = [target.strip() for target in targets]
+    sizes = Counter(labels)
+    rare = {label: size for label, size in sorted(sizes.items()) if size < MIN_CLASS_SIZE}
+    if len(sizes) > MAX_CLASSES or len(sizes) - len(rare) < 2 or sum(rare.values()) > MAX_RARE_SHARE * len(labels):
+        return {}, {}
+    right = Counter(label for label, hit in zip(labels, exact, strict=True) if hit)
+    return {label: (sizes[label], right[label] / sizes[label]) for label in sorted(sizes) if label not in rare}, rare
+
+
+def _fraction(number: str) -> Fraction:
+    # Through Decimal, because int() refuses more than 4300 digits.
+    return Fraction(Decimal(number.replace(",", "")))

@@ -1,0 +1,1 @@
+"""Pages and tables out of result objects; nothing here computes a result."""

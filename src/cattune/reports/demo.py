@@ -1,0 +1,114 @@
+"""The report of a grid: arms by splits, training curves and heat-strips, out of the cells' results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cattune.experiments.arms import ARMS
+from cattune.experiments.cell import CellResult
+from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
+from cattune.reports.finding import finding
+
+SPLITS = (
+    Split("iid", "IID", "spurious correlations as in training"),
+    Split("ood", "OOD", "all attributes independent"),
+    Split("ood-permuted", "OOD, permuted", "training marginals, made independent"),
+    Split("ood-unseen", "OOD, unseen", "causal values that training never combined"),
+)
+METRICS = (
+    Metric("cross_entropy", "Cross-entropy", "of the answer's tokens", log=True),
+    Metric("re_attention_loss", "Re-Attention loss", "uniform: KL from the wanted to the paid attention", log=True),
+    Metric("causal_mass", "Causal mass", "attention that the answer's rows pay to the causes"),
+    Metric("attention_ratio", "Attention ratio", "a causal token's attention over another token's", log=True),
+)
+
+
+def demo_report(
+    results: Sequence[CellResult], arms: Mapping[str, Mapping[str, Mapping[str, Any]]], provenance: Mapping[str, Any]
+) -> ReportData:
+    """What `cattune demo` shows.
+
+    Args:
+        results: of all cells.
+        arms: their summary, see `grid.summarize`.
+        provenance: what made them.
+    """
+    seeds = sorted({result.cell.seed for result in results})
+    splits = tuple(split for split in SPLITS if all(split.name in scores for scores in arms.values()))
+    rows = tuple(
+        Arm(
+            name,
+            ARMS[name].label,
+            {
+                split.name: Score(
+                    mean=scores[split.name]["accuracy"],
+                    n=scores[split.name]["n"],
+                    spread=scores[split.name]["sd"] if len(seeds) > 1 else scores[split.name]["stderr"],
+                    seeds=tuple(scores[split.name]["seeds"]),
+                )
+                for split in splits
+            },
+            ARMS[name].description,
+        )
+        for name, scores in arms.items()
+    )
+    by_name = {arm.name: arm for arm in rows}
+    first = next(iter(arms.values()))
+    return ReportData(
+        title="Causal Attention Tuning on the Spurious Token Game",
+        finding=finding(by_name["sft"], by_name["cat"], "iid", "ood") if {"sft", "cat"} <= by_name.keys() else "",
+        splits=splits,
+        arms=rows,
+        majority={split.name: first[split.name]["majority"] for split in splits},
+        intro=(
+            "A record lists eight attributes of a person in random order. Three of them cause the answer; in training "
+            "three others go along with those, and two are noise. The same small model is trained from the same start "
+            "on the same records for the same number of steps, once for each row of the table. Then the correlation is "
+            "broken: what the model learned from the causes still holds, what it learned from their companions does not.",
+        ),
+        spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
+        metrics=METRICS,
+        curves=tuple(
+            Curve(result.cell.arm, metric.name, tuple(result.curves[metric.name]))
+            for result in results
+            for metric in METRICS
+            if result.curves.get(metric.name)
+            and not (result.cell.arm == "causal-only" and metric.name != "cross_entropy")
+        ),
+        strips=_strips([result for result in results if result.cell.seed == seeds[0]]),
+        provenance=provenance,
+    )
+
+
+def _strips(results: Sequence[CellResult]) -> tuple[Strip, ...]:
+    """The first examples of `ood`, plain fine-tuning above Causal Attention Tuning."""
+    shown = {result.cell.arm: result.strips for result in results if result.cell.arm in ("sft", "cat")}
+    if len(shown) < 2:
+        return ()
+    return tuple(
+        Strip(
+            example_id=sft["id"],
+            split="ood",
+            target=sft["target"],
+            tokens=tuple(sft["tokens"]),
+            kinds=tuple(sft["kinds"]),
+            rows=tuple(_strip_row(arm, strip) for arm, strip in (("sft", sft), ("cat", cat))),
+        )
+        for sft, cat in zip(shown["sft"], shown["cat"], strict=True)
+    )
+
+
+def _strip_row(arm: str, strip: Mapping[str, Any]) -> StripRow:
+    mass = {
+        kind: sum(a for a, k in zip(strip["attention"], strip["kinds"], strict=True) if k == kind)
+        for kind in ("cause", "spurious")
+    }
+    return StripRow(
+        arm=arm,
+        prediction=strip["prediction"],
+        correct=strip["correct"],
+        attention=tuple(strip["attention"]),
+        causal_mass=mass["cause"],
+        spurious_mass=mass["spurious"],
+    )

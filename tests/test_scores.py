@@ -1,0 +1,175 @@
+"""Scores: the rules that the module states, and a slow reference for everything that is counted."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cattune.evaluation.scores import (
+    MAX_CLASSES,
+    MIN_CLASS_SIZE,
+    exact_match,
+    last_number,
+    majority_label,
+    numeric_match,
+    score,
+    stderr_of_rate,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("84", 84),
+        ("Answer: 84.0", 84),
+        ("084", 84),
+        ("8.4e1", 84),
+        ("8.4E+1 km", 84),
+        ("6,359", 6359),
+        ("1,234,567.25.", Fraction(123456725, 100)),
+        ("1,234,56", 56),
+        ("1,2345", 2345),
+        ("3,5", 5),
+        ("$ 5", 5),
+        ("$5.50", Fraction(11, 2)),
+        ("-$5", -5),
+        ("€12", 12),
+        ("12%", 12),
+        ("5kg", 5),
+        (".5", Fraction(1, 2)),
+        ("3/4", Fraction(3, 4)),
+        ("3 / 4", Fraction(3, 4)),
+        ("-3/4", Fraction(-3, 4)),
+        ("1/0", None),
+        ("7, then 1/0", 7),
+        ("10-3", 3),
+        ("10 - 3", 3),
+        ("= -3", -3),
+        ("(\u22124)", -4),
+        ("12 apples and 8 pears", 8),
+        ("48/2 = 24 clips\n#### 72", 72),
+        ("72 #### no number", None),
+        ("1 #### 2 #### 3", 3),
+        ("Low Risk", None),
+        ("", None),
+        ("\u0663", None),
+        ("9" * 5000, Fraction(10**5000 - 1)),
+    ],
+)
+def test_the_number_that_a_text_states(text: str, number: Fraction | int | None) -> None:
+    assert last_number(text) == number
+
+
+def test_a_target_without_a_number_has_nothing_to_match() -> None:
+    assert numeric_match("5", "Low Risk") is None
+    assert numeric_match("Low Risk", "5") is False
+    assert numeric_match("0.67", "2/3") is False
+    assert numeric_match("It is $6,359.00.", "#### 6359") is True
+
+
+def test_exact_ignores_white_space_at_the_ends_only() -> None:
+    assert exact_match(" Low Risk\n", "Low Risk")
+    assert not exact_match("Low  Risk", "Low Risk")
+    assert not exact_match("low risk", "Low Risk")
+
+
+numbers = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=3)
+
+
+@given(value=numbers, before=st.sampled_from(["", "Answer: ", "x = ", "from 3 to ", "#### ", "so it is $"]))
+def test_every_way_of_writing_a_number_states_it(value: object, before: str) -> None:
+    plain = before + f"{value:f}"
+    grouped = before + f"{value:,f}"
+    assert numeric_match(plain, grouped) is True
+    assert numeric_match(plain + " units.", f"{value:f}0%") is True
+    if not before.endswith("$"):
+        assert last_number(plain) == Fraction(str(value))
+
+
+@given(st.text(alphabet="0123456789,./-+$%eE# \n\u2212x", max_size=40), st.text(max_size=20))
+def test_no_text_breaks_the_number_reader(text: str, other: str) -> None:
+    number = last_number(text + other)
+    if number is not None:
+        assert numeric_match(str(number), text + other) is True
+        assert any(c.isdigit() for c in text + other)
+
+
+pairs = st.lists(st.tuples(st.sampled_from("ABC 1"), st.sampled_from("ABC 12")), min_size=1, max_size=60)
+
+
+@given(pairs)
+def test_scores_agree_with_a_slow_reference(rows: list[tuple[str, str]]) -> None:
+    targets, predictions = [t for t, _ in rows], [p for _, p in rows]
+    result = score(predictions, targets)
+    hits = [p.strip() == t.strip() for t, p in rows]
+    assert result.n == len(rows)
+    assert result.accuracy == pytest.approx(statistics.fmean(hits))
+    assert result.stderr == pytest.approx(statistics.pstdev(map(float, hits)) / math.sqrt(len(hits)))
+    with_number = [hit for hit, t in zip(hits, targets, strict=True) if t == "1"]
+    assert result.numeric_n == len(with_number)
+    assert (result.numeric_accuracy is None) == (not with_number)
+    if with_number:
+        assert result.numeric_accuracy == pytest.approx(statistics.fmean(with_number))
+
+    by_label: dict[str, list[bool]] = {}
+    for hit, target in zip(hits, targets, strict=True):
+        by_label.setdefault(target.strip(), []).append(hit)
+    common = {label: outcomes for label, outcomes in by_label.items() if len(outcomes) >= MIN_CLASS_SIZE}
+    rare = len(rows) - sum(map(len, common.values()))
+    if len(common) < 2 or rare > 0.05 * len(rows):
+        assert result.balanced_accuracy is None and result.balanced_stderr is None and not result.recall
+        return
+    recalls = [statistics.fmean(outcomes) for outcomes in common.values()]
+    variance = sum(r * (1 - r) / len(o) for r, o in zip(recalls, common.values(), strict=True))
+    assert result.balanced_accuracy == pytest.approx(statistics.fmean(recalls))
+    assert result.balanced_stderr == pytest.approx(math.sqrt(variance) / len(recalls))
+    assert set(result.recall) | set(result.rare_labels) == set(by_label)
+
+
+def test_a_rare_label_is_left_out_of_the_mean_and_named() -> None:
+    targets = ["High"] * 50 + ["Low"] * 49 + ["Middle"]
+    result = score(["High"] * 100, targets)
+    assert result.balanced_accuracy == 0.5
+    assert result.recall == {"High": (50, 1.0), "Low": (49, 0.0)}
+    assert result.rare_labels == {"Middle": 1}
+    assert result.to_dict()["recall"]["High"] == {"n": 50, "recall": 1.0}
+
+
+def test_many_distinct_targets_are_not_a_closed_label_set() -> None:
+    closed = [str(i) for i in range(MAX_CLASSES)] * MIN_CLASS_SIZE
+    assert score(closed, closed).balanced_accuracy == 1.0
+    wide = [str(i) for i in range(MAX_CLASSES + 1)] * MIN_CLASS_SIZE
+    assert score(wide, wide).balanced_accuracy is None
+
+
+def test_a_constant_answer_scores_one_share_exactly_and_one_label_in_balance() -> None:
+    targets = ["Low"] * 60 + ["High"] * 40
+    label, share = majority_label(targets)
+    result = score([label] * 100, targets)
+    assert (label, share) == ("Low", 0.6)
+    assert result.accuracy == 0.6 and result.balanced_accuracy == 0.5
+
+
+@given(st.lists(st.sampled_from(["b", "a", " a", "c"]), min_size=1))
+def test_the_majority_is_a_most_frequent_label_and_the_first_among_equals(targets: list[str]) -> None:
+    stripped = [t.strip() for t in targets]
+    label, share = majority_label(targets)
+    assert stripped.count(label) == max(map(stripped.count, stripped))
+    assert all(stripped.count(other) < stripped.count(label) for other in stripped if other < label)
+    assert share == stripped.count(label) / len(targets)
+
+
+def test_the_standard_error_of_a_rate() -> None:
+    assert stderr_of_rate(0.5, 100) == pytest.approx(0.05)
+    assert stderr_of_rate(1.0, 3) == 0.0
+
+
+@pytest.mark.parametrize(("predictions", "targets"), [([], []), (["a"], ["a", "b"])])
+def test_scores_need_a_prediction_for_each_target(predictions: list[str], targets: list[str]) -> None:
+    with pytest.raises(ValueError, match="as many predictions as targets"):
+        score(predictions, targets)
