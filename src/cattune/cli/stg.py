@@ -12,7 +12,7 @@ EXAMPLE = """\
 examples:
   cattune stg --size l --seed 0 --out data/stg_l
   cattune stg --game bridge_repair --size m --seed 1 --out data/bridge
-  cattune stg --size l --middle wide --links phrases --out data/stg_l_wide
+  cattune stg --size l --middle wide --links values --out data/stg_l_wide
   cattune stg --size l --wording-from published/stg_l_train.jsonl --out data/stg_l_published_wording
 
 Writes train, validation, iid, ood, ood-permuted, ood-unseen and ood-validation .jsonl and manifest.json into DIR.
@@ -62,8 +62,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add(
         "--links",
         choices=("values", "phrases"),
-        default="values",
-        help="what a cause covers: the value, or 'name: value'; default values",
+        default="phrases",
+        help="what a cause covers: 'name: value' (default), or the value alone",
     )
     add(
         "--wording-from",

@@ -54,7 +54,7 @@ def make_split(
     n: int,
     seed: int,
     *,
-    links: str = "values",
+    links: str = "phrases",
     seen: Collection[tuple[Decimal, ...]] = frozenset(),
 ) -> list[Example]:
     """The first n examples of a split; a smaller n gives a prefix of a larger one.

@@ -33,7 +33,7 @@ def split_sizes(train: int, validation: int = VALIDATION_SIZE, test: int = TEST_
 
 
 def write_game(
-    out: Path, game: Game, sizes: Mapping[str, int], seed: int, *, links: str = "values", overwrite: bool = False
+    out: Path, game: Game, sizes: Mapping[str, int], seed: int, *, links: str = "phrases", overwrite: bool = False
 ) -> dict[str, Any]:
     """Write SPLIT.jsonl for every split, and manifest.json; returns the manifest.
 
@@ -79,7 +79,7 @@ def write_game(
 
 
 def draw_splits(
-    game: Game, sizes: Mapping[str, int], seed: int, links: str = "values"
+    game: Game, sizes: Mapping[str, int], seed: int, links: str = "phrases"
 ) -> tuple[dict[str, list[Example]], dict[str, str]]:
     """Every split's examples, and for a split that cannot be drawn the reason."""
     drawn: dict[str, list[Example]] = {}

@@ -1,0 +1,129 @@
+"""`cattune train`: fine-tunes a model from a YAML file, settings on the command line, or both."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cattune.errors import ConfigError
+
+_DESCRIPTION = """\
+Fine-tune a model with Causal Attention Tuning, save it, and score it on the evaluation files.
+
+Every key may stand in the YAML file or on the command line, which wins:
+  model            tiny (made from scratch), a folder, or the name of a model on the hub
+  train_file       JSONL: this library's, or the published format (input, target, important)
+  eval_files       NAME: FILE in the YAML, NAME=FILE ... on the command line
+  output_dir       gets the model, its tokenizer and results.json
+  overwrite        true, or --overwrite, to allow a folder that holds files
+  gamma, objective, gamma_schedule, layers, heads, aggregation, alpha, max_length, ...   see cattune.CATConfig
+  learning_rate, num_train_epochs, seed, ...                      as in transformers.TrainingArguments
+  peft             settings of a LoraConfig, for instance {r: 64, lora_alpha: 32}
+  occurrences, attn_implementation, dtype
+"""
+
+_EPILOG = """\
+examples:
+  cattune train config.yaml
+  cattune train config.yaml --gamma 0 --output_dir runs/sft
+  cattune train --model tiny --train_file data/stg_l/train.jsonl \\
+      --eval_files iid=data/stg_l/iid.jsonl ood=data/stg_l/ood.jsonl --output_dir runs/cat
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "train",
+        help="fine-tune a model on examples with causal links",
+        usage="cattune train [CONFIG.yaml] [--key value ...] [--overwrite] [--json] [--debug]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # The keys are CATConfig's, which only torch can list: so nothing is an option here, and `run` reads the words.
+        prefix_chars="\0",
+        add_help=False,
+    )
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(run=lambda args: run(args, parser))
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Train, save, evaluate, print the table."""
+    words = list(args.words)
+    if not words or "-h" in words or "--help" in words:
+        parser.print_help()
+        return 0 if words else 2
+    as_json = "--json" in words
+    given = read_words([word for word in words if word != "--json"])
+
+    from cattune.cli.progress import progress_bars
+    from cattune.experiments.job import TrainJob, run_job
+
+    job = TrainJob.from_dict(given)
+    with progress_bars() as update:
+        record = run_job(job, lambda *at: update("cattune train", *at))
+    if as_json:
+        print(json.dumps({name: record[name] for name in ("splits", "provenance")}, ensure_ascii=False, indent=2))
+    elif record["splits"]:
+        from cattune.reports.terminal import print_splits
+
+        print_splits(record["splits"])
+    return 0
+
+
+def read_words(words: Sequence[str]) -> dict[str, Any]:
+    """The settings of `[CONFIG.yaml] [--key value ...]`; a key without a value is true, one with several is a list.
+
+    Raises:
+        ConfigError: the file is missing or is not a mapping, or a word stands where a key should.
+    """
+    settings: dict[str, Any] = {}
+    rest = list(words)
+    if rest and not rest[0].startswith("--"):
+        settings = _read_yaml(rest.pop(0))
+    given: dict[str, list[str]] = {}
+    key = None
+    for word in rest:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            key = name.replace("-", "_")
+            if not key or key in given:
+                raise ConfigError(f"{word!r}: " + ("given twice" if key else "expected --key value"))
+            given[key] = [value] if equals else []
+        elif key is None:
+            raise ConfigError(f"{word!r}: expected --key value after the configuration file")
+        else:
+            given[key].append(word)
+    return settings | {name: _value(values) for name, values in given.items()}
+
+
+def _value(words: list[str]) -> Any:
+    values = [_parse_yaml(word, word) for word in words]
+    if not values:
+        return True
+    return values[0] if len(values) == 1 else values
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"the configuration {path} cannot be read: {reason}") from error
+    settings = _parse_yaml(text, path)
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise ConfigError(f"the configuration {path} must be a YAML mapping of keys to values")
+    return settings
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error

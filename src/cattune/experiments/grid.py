@@ -1,0 +1,102 @@
+"""Runs many cells in several processes, and joins their results by arm."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+from cattune.experiments.cell import Cell, CellResult, run_cell
+
+GridReport = Callable[[str, str, int, int], None]
+"""Is told (cell, what is going on, steps or examples done, how many in all)."""
+
+
+def run_grid(cells: Sequence[Cell], jobs: int, report: GridReport) -> list[CellResult]:
+    """Runs the cells, `jobs` at a time, with the machine's threads shared out among them.
+
+    Small models gain little from a second thread, so cells side by side use two cores better than threads do.
+
+    Returns:
+        The results in the order of the cells.
+
+    Raises:
+        CattuneError: of the first cell that fails; the others are stopped.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        messages = manager.Queue()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,))
+        try:
+            futures = [pool.submit(_work, cell, messages) for cell in cells]
+            waiting: set[Future[CellResult]] = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not messages.empty():
+                    report(*messages.get())
+                for future in done:
+                    future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _work(cell: Cell, messages: Any) -> CellResult:
+    result = run_cell(cell, lambda what, done, total: messages.put((cell.name, what, done, total)))
+    messages.put((cell.name, "done", 1, 1))
+    return result
+
+
+def summarize(results: Sequence[CellResult]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Arm -> split -> accuracy, its standard error, and what they are made of.
+
+    Returns:
+        For each arm and split `accuracy` (mean over seeds, 0 to 1), `stderr`, `n` (examples a seed), `seeds` (accuracy
+        of each) and `majority` (of the best constant answer). With one seed the standard error is that of `n` answers;
+        with several it is that of the mean over seeds, which holds the former.
+    """
+    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    for result in results:
+        splits = arms.setdefault(result.cell.arm, {})
+        for name, scores in result.splits.items():
+            entry = splits.setdefault(name, {"seeds": [], "n": scores["n"], "stderrs": [], "majorities": []})
+            entry["seeds"].append(scores["accuracy"])
+            entry["stderrs"].append(scores["stderr"])
+            entry["majorities"].append(scores["majority"]["accuracy"])
+    return {arm: {name: _join(entry) for name, entry in splits.items()} for arm, splits in arms.items()}
+
+
+def gap_closed(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str) -> float | None:
+    """How much of the way from `sft` to `causal-only` the arm `cat` goes on a split: 1 is all of it; None without gap."""
+    try:
+        low, high, ours = (float(arms[arm][split]["accuracy"]) for arm in ("sft", "causal-only", "cat"))
+    except KeyError:
+        return None
+    return (ours - low) / (high - low) if high > low else None
+
+
+def _join(entry: Mapping[str, Any]) -> dict[str, Any]:
+    seeds = entry["seeds"]
+    several = len(seeds) > 1
+    return {
+        "accuracy": statistics.fmean(seeds),
+        "n": entry["n"],
+        "stderr": statistics.stdev(seeds) / len(seeds) ** 0.5 if several else entry["stderrs"][0],
+        "sd": statistics.stdev(seeds) if several else None,
+        "seeds": seeds,
+        "majority": statistics.fmean(entry["majorities"]),
+    }

@@ -1,0 +1,221 @@
+"""`cattune train`: from files to a model and its results; what is wrong is said in one line and nothing is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from cattune.cli.main import main
+from cattune.cli.train import read_words
+from cattune.errors import CattuneError, ConfigError
+from cattune.experiments.job import TrainJob
+
+ROWS = [
+    {"input": f"red: {i}, blue: {9 - i} so: ", "target": i, "important": [{f"so: {i}": [f"red: {i}"]}]}
+    for i in range(8)
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    config = {
+        "model": "tiny",
+        "train_file": str(tmp_path / "train.jsonl"),
+        "eval_files": {"test": str(tmp_path / "test.jsonl")},
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 2,
+        "learning_rate": "1e-3",
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+def train(files: Path, *words: str) -> int:
+    return main(["train", str(files / "config.yaml"), *words])
+
+
+def test_a_model_its_results_and_the_same_scores_again(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(files, "--seed", "3", "--gamma=0.5") == 0
+    assert "majority" in capsys.readouterr().out
+    record = json.loads((files / "run" / "results.json").read_text())
+    assert record["splits"]["test"]["n"] == 8
+    assert record["training"]["steps"] == 2 and record["training"]["alignment"]["rows"] == 8
+    assert record["provenance"]["config"]["settings"]["gamma"] == 0.5
+    assert record["provenance"]["config"]["seed"] == 3
+    AutoModelForCausalLM.from_pretrained(files / "run")
+
+    scores = files / "scores.json"
+    assert (
+        main(
+            ["evaluate", "--model", str(files / "run"), "--data", f"test={files / 'test.jsonl'}", "--out", str(scores)]
+        )
+        == 0
+    )
+    assert json.loads(scores.read_text())["splits"]["test"] == record["splits"]["test"]
+
+    # Resuming and training on from a folder are the ecosystem's: a folder is a model's name like any other.
+    assert (
+        train(
+            files,
+            "--model",
+            str(files / "run"),
+            "--output_dir",
+            str(files / "again"),
+            "--eval_files",
+            f"a={files / 'test.jsonl'}",
+        )
+        == 0
+    )
+    assert list(json.loads((files / "again" / "results.json").read_text())["splits"]) == ["a"]
+
+
+def test_resume(files: Path) -> None:
+    assert train(files, "--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2") == 0
+    whole = json.loads((files / "run" / "results.json").read_text())
+    checkpoint = str(files / "run" / "checkpoint-2")
+    assert (
+        train(files, "--max_steps", "4", "--output_dir", str(files / "resumed"), "--resume_from_checkpoint", checkpoint)
+        == 0
+    )
+    resumed = json.loads((files / "resumed" / "results.json").read_text())
+    assert resumed["training"]["steps"] == 4
+    assert resumed["splits"] == whole["splits"]
+
+
+def test_peft(files: Path) -> None:
+    pytest.importorskip("peft")
+    assert train(files) == 0
+    adapter = [
+        "--model",
+        str(files / "run"),
+        "--output_dir",
+        str(files / "adapter"),
+        "--peft",
+        "{r: 2, target_modules: [q_proj]}",
+    ]
+    assert train(files, *adapter) == 0
+    assert (files / "adapter" / "adapter_config.json").is_file()
+    scores = files / "scores.json"
+    assert (
+        main(
+            ["evaluate", "--model", str(files / "adapter"), "--data", f"t={files / 'test.jsonl'}", "--out", str(scores)]
+        )
+        == 0
+    )
+
+
+def test_json_on_standard_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(files, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["test"]["n"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gamma", "-1"], "gamma is -1"),
+        (["--alpha", "0"], "alpha is 0"),
+        (["--objective", "kl"], "unknown objective 'kl'"),
+        (["--layers", "9"], "layers"),
+        (["--heads", "[77]"], "heads"),
+        (["--gama", "1"], "unknown setting 'gama'; did you mean gamma"),
+        (["--gamma", "much"], "gamma is 'much'"),
+        (["--max_steps", "2.5"], "max_steps is 2.5"),
+        (["--train_file", "absent.jsonl"], "absent.jsonl"),
+        (["--model", "absent/model"], "absent/model"),
+        (["--occurrences", "last"], "last"),
+        (["--eval_files", "ood"], "NAME=FILE"),
+        (["--eval_files", "ood=absent.jsonl"], "absent.jsonl"),
+        (["--peft", "{rank: 2}"], "peft"),
+        (["--seed"], "seed is True"),
+        (["stray"], "stray"),
+        (["--gamma", "[1"], "not YAML"),
+    ],
+)
+def test_refusals_write_nothing(
+    files: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(files.rglob("*"))
+    assert train(files, *words) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert sorted(files.rglob("*")) == before
+
+
+def test_links_none_of_which_align(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"important": {"absent phrase": ["red"]}} for row in ROWS]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert train(files) == 2
+    assert "no causal link of the training set could be aligned" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_results_is_kept_unless_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "run").mkdir()
+    (files / "run" / "results.json").write_text("old")
+    assert train(files) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (files / "run" / "results.json").read_text() == "old"
+    assert train(files, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "7", "", "1: 2"])
+def test_a_configuration_that_is_no_mapping(files: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "config.yaml").write_text(text)
+    assert train(files) == 2
+    assert "config" in capsys.readouterr().err
+
+
+def test_help_needs_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+def test_words() -> None:
+    assert read_words(["--a", "1", "--b-c=x", "--d", "--e", "1", "2.5"]) == {
+        "a": 1,
+        "b_c": "x",
+        "d": True,
+        "e": [1, 2.5],
+    }
+    with pytest.raises(ConfigError, match="given twice"):
+        read_words(["--a", "1", "--a", "2"])
+
+
+@given(st.lists(st.text(max_size=12), max_size=6))
+def test_words_of_any_kind_are_read_or_refused(words: list[str]) -> None:
+    try:
+        settings: dict[str, Any] = read_words(["--x", *words])
+    except CattuneError:
+        return
+    assert "x" in settings
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["model", "train_file", "eval_files", "output_dir", "gamma", "layers", "peft", "seed", "nothing"]
+        ),
+        json_values,
+    )
+)
+def test_jobs_of_any_kind_are_read_or_refused(given_keys: dict[str, Any]) -> None:
+    try:
+        TrainJob.from_dict(given_keys)
+    except CattuneError:
+        pass
