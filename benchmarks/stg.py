@@ -2,10 +2,10 @@
 
     python benchmarks/stg.py --published FOLDER --out benchmarks/results/stg.json
 
-Trains `sft`, `cat` and `causal-only` on STG L, M and S, on the published training files of the same sizes (with --published)
-and on the second game, three seeds each, and `sft` and `cat` on L with seven seeds more. The seeds are fresh: nothing was
-chosen by them (docs/tiny.md says what was chosen by what). About 40 minutes on two cores; a group that the
-output file holds already is not run again.
+Trains `sft`, `cat` and `causal-only` on STG L, M and S, on the published training files of the same sizes (with
+--published) and on the second game, three seeds each, and `sft` and `cat` on L with seven seeds more. The seeds are
+fresh: nothing was chosen by them (docs/tiny.md says what was chosen by what). About 40 minutes on two cores; a group
+that the output file holds already is not run again.
 """
 
 from __future__ import annotations
@@ -15,52 +15,65 @@ import json
 import math
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cattune.cli.progress import progress_bars
-from cattune.experiments.arms import ARMS
 from cattune.experiments.cell import Cell, CellResult
-from cattune.experiments.data import GameData, draw
+from cattune.experiments.data import REPORTED_SPLITS, GameData, draw
 from cattune.experiments.grid import gap_closed, run_grid, summarize
 from cattune.io import write_json
 from cattune.provenance import provenance
 from cattune.reports.terminal import print_arms
 from cattune.stg import SIZES
-from cattune.tiny import RECIPE
 
 SEEDS = range(100, 103)
 ROBUSTNESS_SEEDS = range(103, 110)
 COMPARED = ("sft", "cat", "causal-only")
 
 
-def groups(published: Path | None) -> dict[str, tuple[GameData, tuple[str, ...], range]]:
-    """Name of a group -> its data, arms and seeds."""
+class Group(NamedTuple):
+    """Cells that are compared with each other."""
+
+    data: GameData
+    arms: tuple[str, ...] = COMPARED
+    seeds: range = SEEDS
+    splits: tuple[str, ...] = ("iid", "ood")
+
+
+def groups(published: Path | None) -> dict[str, Group]:
+    """Each group by its name; `ood-permuted` and unseen causes are tested on the games' size L."""
     sizes = {size: SIZES[size][1] for size in "lms"}
-    chosen = {f"stg-{size}": (GameData(train=n), COMPARED, SEEDS) for size, n in sizes.items()}
-    chosen["bridge_repair-l"] = (GameData(game="bridge_repair", train=sizes["l"]), COMPARED, SEEDS)
+    chosen = {
+        "stg-l": Group(GameData(train=sizes["l"]), splits=REPORTED_SPLITS),
+        "bridge_repair-l": Group(GameData(game="bridge_repair", train=sizes["l"]), splits=REPORTED_SPLITS),
+        "stg-s": Group(GameData(train=sizes["s"])),
+        "stg-m": Group(GameData(train=sizes["m"])),
+    }
     if published is not None:
         for size in sizes:
-            file = str(published / f"stg_{size}_train.jsonl")
-            chosen[f"published-{size}"] = (GameData(train_file=file), COMPARED, SEEDS)
-    chosen["robustness-l"] = (GameData(train=sizes["l"], test=1000), ("sft", "cat"), ROBUSTNESS_SEEDS)
+            chosen[f"published-{size}"] = Group(GameData(train_file=str(published / f"stg_{size}_train.jsonl")))
+    chosen["robustness-l"] = Group(GameData(train=sizes["l"], test=1000), ("sft", "cat"), ROBUSTNESS_SEEDS)
     return chosen
 
 
-def run_group(data: GameData, arms: tuple[str, ...], seeds: range, jobs: int) -> dict[str, Any]:
-    """One group's summary, each arm's share of the gap, and every run's last cross-entropy beside the plateau's."""
-    cells = [Cell(arm, seed, data) for seed in seeds for arm in arms]
+def run_group(group: Group, jobs: int) -> dict[str, Any]:
+    """One group's summary, how much of the gap is closed, and how every run ended."""
+    cells = [Cell(arm, seed, group.data, splits=group.splits) for seed in group.seeds for arm in group.arms]
     with progress_bars() as update:
         results = run_grid(cells, jobs, update)
     summary = summarize(results)
     print_arms(summary)
+    train_file = group.data.train_file
     return {
-        "data": {**vars_of(data), "train_file": data.train_file and Path(data.train_file).name},
-        "seeds": list(seeds),
+        "data": {**asdict(group.data), "train_file": train_file and Path(train_file).name},
+        "seeds": list(group.seeds),
         "arms": summary,
-        "gap_closed": {split: gap_closed(summary, split) for split in next(iter(summary.values()))},
+        "gap_closed": {split: gap_closed(summary, split) for split in group.splits},
         "runs": [describe(result) for result in results],
         "by_order": by_order(results),
+        "provenance": provenance(settings={result.cell.arm: dict(result.settings) for result in results}),
     }
 
 
@@ -98,11 +111,6 @@ def by_order(results: list[CellResult]) -> dict[str, dict[str, dict[str, float]]
     }
 
 
-def vars_of(data: GameData) -> dict[str, Any]:
-    """The fields of a game's data."""
-    return {name: getattr(data, name) for name in data.__dataclass_fields__}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -112,14 +120,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     record = json.loads(args.out.read_text()) if args.out.exists() else {"groups": {}}
-    for name, (data, arms, seeds) in groups(args.published).items():
-        if name in record["groups"]:
-            continue
-        print(name, flush=True)
-        record["groups"][name] = run_group(data, arms, seeds, args.jobs) | {
-            "provenance": provenance(recipe=dict(RECIPE), arms={arm: dict(ARMS[arm].settings) for arm in arms})
-        }
-        write_json(args.out, record)
+    for name, group in groups(args.published).items():
+        if name not in record["groups"]:
+            print(name, flush=True)
+            record["groups"][name] = run_group(group, args.jobs)
+            write_json(args.out, record)
 
 
 if __name__ == "__main__":

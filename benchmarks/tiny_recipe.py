@@ -2,8 +2,8 @@
 
     python benchmarks/tiny_recipe.py
 
-Development seeds, and the `validation` split alone: no test split is looked at. The row `transformers' initialisation` shows
-the plateau at the majority class that `tiny`'s own initialisation avoids. About 20 minutes on two cores.
+Development seeds, and the `validation` split alone: no test split is looked at. The row `transformers' initialisation`
+shows the plateau at the majority class that `tiny`'s own initialisation avoids. About 20 minutes on two cores.
 """
 
 from __future__ import annotations

@@ -7,8 +7,16 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GemmaConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
 from cattune.attention import RowCapture, RowSelection, capturing, check_capturable, inspect_rows, visible_keys
 from cattune.attention.rows import LAST_TOKENS, summarize

@@ -24,7 +24,7 @@ SMALL = GameData(train=24, validation=4, test=8)
 
 def result(arm: str, seed: int, accuracy: float) -> CellResult:
     scores: dict[str, Any] = {"accuracy": accuracy, "stderr": 0.01, "n": 100, "majority": {"accuracy": 0.6}}
-    return CellResult(Cell(arm, seed, SMALL), {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
+    return CellResult(Cell(arm, seed, SMALL), {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
 
 
 def test_arms_start_from_the_same_weights_whatever_they_train_on() -> None:

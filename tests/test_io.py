@@ -21,13 +21,13 @@ from cattune.errors import DataError, OutputError
 from cattune.io import (
     number_text,
     prepare_output_dir,
-    provenance,
     read_jsonl,
     shown,
     write_json,
     write_jsonl,
     write_text,
 )
+from cattune.provenance import provenance
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -1,4 +1,4 @@
-"""The trainer against a slow reference, and the invariants: how a batch is split, padded or interrupted changes nothing."""
+"""The trainer against a slow reference; how a batch is split, padded or interrupted changes nothing."""
 
 from __future__ import annotations
 
@@ -271,7 +271,14 @@ def test_training_raises_the_causal_mass(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, objective: str, aggregation: str
 ) -> None:
     history = train(
-        tokenizer, tmp_path, objective=objective, aggregation=aggregation, max_steps=12, optim="adamw_torch", alpha=50.0
+        tokenizer,
+        tmp_path,
+        objective=objective,
+        aggregation=aggregation,
+        max_steps=12,
+        optim="adamw_torch",
+        alpha=50.0,
+        per_device_train_batch_size=16,
     ).state.log_history
     mass = [entry["causal_mass"] for entry in history if "causal_mass" in entry]
     assert mass[-1] > 1.2 * mass[0]

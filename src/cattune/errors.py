@@ -14,7 +14,7 @@ class DataError(CattuneError):
 
 
 class AlignmentError(CattuneError):
-    """Text, tokens and causal links do not fit together (no offsets, no link that aligns, a template that hides text)."""
+    """Text, tokens and causal links do not fit together (no offsets, no aligned link, a template that hides text)."""
 
 
 class ConfigError(CattuneError):

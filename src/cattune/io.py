@@ -1,4 +1,4 @@
-"""JSONL in and out, files that are written whole or not at all, and the provenance of a result.
+"""JSONL in and out, and files that are written whole or not at all.
 
 Reading: whatever is wrong with a file is a `DataError` that names the file and the line. Writing: the text goes to a
 temporary file in the same folder, which takes the target's name only when all of it is on the disk, so that neither a
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cattune.errors import CattuneError, DataError, OutputError
-from cattune.provenance import provenance as provenance
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",

@@ -100,7 +100,7 @@ def row_sums(
     alpha: float,
     join: bool,
 ) -> RowSums:
-    """Applies the objective to the captured layers (to their mean if `join`, else to each) and sums over counted rows."""
+    """Applies the objective to each captured layer (to their mean if `join`) and sums over counted rows."""
     # (L, H, B, R, K) and (L, H, B, R); H is 1 where a layer's heads were averaged.
     causal = torch.stack([layer.causal for layer in layers]).movedim(2, 1)
     rest = torch.stack([layer.rest for layer in layers]).movedim(2, 1)

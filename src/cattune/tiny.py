@@ -45,7 +45,7 @@ RECIPE: dict[str, Any] = {
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word, integer and punctuation mark of the texts, with and without a space.
 
-    It puts `<bos>` in front. Words that are not in the texts, or beyond the `MAX_VOCABULARY` most frequent, are `<unk>`.
+    It puts `<bos>` in front. A word not in the texts, or beyond the `MAX_VOCABULARY` most frequent, is `<unk>`.
     """
     split = pre_tokenizers.Split(Regex(_PIECES), "isolated")
     counts: Counter[str] = Counter()
@@ -78,9 +78,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=2,
+        hidden_size=160,
+        intermediate_size=432,
+        num_hidden_layers=3,
         num_attention_heads=8,
         max_position_embeddings=2048,
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftConfig
 
-    ExampleData = Sequence[Example] | Dataset
+    ExampleData: TypeAlias = Sequence[Example] | Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +88,12 @@ class CATTrainer(Trainer):
         if peft_config is not None:
             from peft import get_peft_model
 
-            model = get_peft_model(model, peft_config)  # type: ignore[assignment]
+            model = get_peft_model(model, peft_config)
         super().__init__(
             model=model,
             args=args,
             data_collator=CausalCollator(_padding_id(processing_class), processing_class.padding_side),
-            train_dataset=train_features,  # type: ignore[arg-type]
+            train_dataset=train_features,
             eval_dataset=eval_features,
             processing_class=processing_class,
             **kwargs,

@@ -56,12 +56,16 @@ class RowCapture:
         self._refused: dict[int, str] = {}
 
     def __call__(self, module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
+        """Captures what a layer's queries attend to, or notes why that cannot be done."""
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         if reasons := self._unsupported(key, options):
             self._refused[layer] = " and ".join(reasons)
             return
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()), torch.autocast(query.device.type, enabled=False):
+        with (
+            torch.set_grad_enabled(self.grad and torch.is_grad_enabled()),
+            torch.autocast(query.device.type, enabled=False),
+        ):
             reduced = self.reduce(row_probabilities(query, key, self.query_rows, self.visible, scaling))
         # Gradient checkpointing runs the forward again in backward. It must do the same work there, so that the saved
         # tensors match, but the loss was built on what came first.
@@ -128,7 +132,9 @@ def check_capturable(model: PreTrainedModel, layers: Sequence[int] | None) -> tu
     chosen = range(count) if layers is None else [layer + count if layer < 0 else layer for layer in layers]
     unknown = sorted(set(chosen) - available.keys())
     if unknown and layers is not None:
-        raise ConfigError(f"layers {list(layers)}: the model has layers 0 to {count - 1} (negative counts from the end)")
+        raise ConfigError(
+            f"layers {list(layers)}: the model has layers 0 to {count - 1} (negative counts from the end)"
+        )
     return tuple(sorted(set(chosen) & available.keys()))
 
 
@@ -167,4 +173,4 @@ def _wrapped(backend: Callable[..., Any]) -> Callable[..., Any]:
 
 def _eager_of(module: nn.Module, *args: Any, **options: Any) -> Any:
     """Each modeling file brings its own eager function, which the registry knows as the default only."""
-    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **options)  # type: ignore[attr-defined]
+    return sys.modules[type(module).__module__].eager_attention_forward(module, *args, **options)

@@ -63,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     from cattune.reports.html import render_report
     from cattune.reports.terminal import print_arms
     from cattune.stg import SIZES
-    from cattune.tiny import RECIPE
 
     for name, least in (("seeds", 1), ("train_size", 1), ("test_size", 1), ("steps", 1), ("jobs", 1)):
         value = getattr(args, name)
@@ -89,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
     summary = summarize(results)
     made = provenance(
         **{name: value for name, value in vars(args).items() if name in _SETTINGS},
-        recipe={**RECIPE, **settings},
-        arm_settings={name: dict(ARMS[name].settings) for name in arms},
+        settings={result.cell.arm: dict(result.settings) for result in results},
     )
     record = {
         "arms": summary,

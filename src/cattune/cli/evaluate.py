@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
     from cattune.evaluation.evaluate import evaluate_model, write_samples
     from cattune.evaluation.models import load_model
-    from cattune.io import provenance, write_json
+    from cattune.io import write_json
+    from cattune.provenance import provenance
 
     model, tokenizer = load_model(args.model, args.device)
     results = {}

@@ -28,6 +28,7 @@ class Cell:
         data: the game.
         settings: of `CATConfig`, on top of the recipe and of the arm's own.
         strips: for how many of the first `ood` examples the attention is kept.
+        splits: what to evaluate on.
     """
 
     arm: str
@@ -35,6 +36,7 @@ class Cell:
     data: GameData
     settings: Mapping[str, Any] = field(default_factory=dict)
     strips: int = 0
+    splits: tuple[str, ...] = ("validation", *REPORTED_SPLITS)
 
     @property
     def name(self) -> str:
@@ -48,6 +50,7 @@ class CellResult:
 
     Args:
         cell: what was run.
+        settings: of `CATConfig`, the recipe's, the arm's and the cell's own, as they were in force.
         splits: for each split what `SplitResult.to_dict` gives.
         curves: metric -> (step, value) over training.
         strips: see `strips.attention_strips`.
@@ -57,6 +60,7 @@ class CellResult:
     """
 
     cell: Cell
+    settings: Mapping[str, Any]
     splits: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, list[tuple[int, float]]]
     strips: list[dict[str, Any]]
@@ -81,15 +85,16 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
     model, tokenizer = load_or_build(tiny.NAME, splits["train"], cell.seed)
     if arm.causal_only:
         splits = {name: [causal_only(example, game) for example in examples] for name, examples in splits.items()}
+    settings = {**tiny.RECIPE, **arm.settings, **cell.settings}
     with tempfile.TemporaryDirectory() as folder:
-        args = make_config(tiny.NAME, {**arm.settings, **cell.settings, "seed": cell.seed, "output_dir": folder})
+        args = make_config(tiny.NAME, {**settings, "seed": cell.seed, "output_dir": folder})
         trainer = make_trainer(model, tokenizer, splits["train"], args, lambda *at: report("training", *at))
         training_started = time.perf_counter()
         trainer.train()
         train_seconds = time.perf_counter() - training_started
     results = {}
-    for split in ("validation", *REPORTED_SPLITS):
-        if split in splits:
+    for split in cell.splits:
+        if split in splits:  # `ood-unseen` is left out where training holds all causes
             results[split] = evaluate_model(
                 model,
                 tokenizer,
@@ -102,6 +107,7 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
         strips = attention_strips(model, tokenizer, splits["ood"][: cell.strips], game, results["ood"])
     return CellResult(
         cell=cell,
+        settings=settings,
         splits={split: result.to_dict() for split, result in results.items()},
         curves=_curves(trainer.state.log_history),
         strips=strips,

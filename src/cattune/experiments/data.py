@@ -1,4 +1,4 @@
-"""The data of a cell: a game's splits drawn with the cell's seed, or a training file with test splits in its wording."""
+"""A cell's data: a game's splits drawn with the cell's seed, or a training file with test splits in its wording."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def summarize(results: Sequence[CellResult]) -> dict[str, dict[str, dict[str, An
 
 
 def gap_closed(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str) -> float | None:
-    """How much of the way from `sft` to `causal-only` the arm `cat` goes on a split: 1 is all of it; None without gap."""
+    """How much of the gap from `sft` to `causal-only` the arm `cat` closes on a split: 1 is all; None without a gap."""
     try:
         low, high, ours = (float(arms[arm][split]["accuracy"]) for arm in ("sft", "causal-only", "cat"))
     except KeyError:

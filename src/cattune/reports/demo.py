@@ -65,7 +65,8 @@ def demo_report(
             "A record lists eight attributes of a person in random order. Three of them cause the answer; in training "
             "three others go along with those, and two are noise. The same small model is trained from the same start "
             "on the same records for the same number of steps, once for each row of the table. Then the correlation is "
-            "broken: what the model learned from the causes still holds, what it learned from their companions does not.",
+            "broken: what the model learned from the causes still holds, what it learned from their companions does "
+            "not.",
         ),
         spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
         metrics=METRICS,

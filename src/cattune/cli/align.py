@@ -1,0 +1,265 @@
+"""`cattune align`: how many causal links reach tokens with a given tokenizer, and why the others do not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cattune.cli import printable
+from cattune.errors import AlignmentError, ConfigError, OutputError
+from cattune.grounding import OCCURRENCES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from cattune.alignment_report import AlignmentReport
+    from cattune.examples import Example
+
+TINY = "tiny"
+_SHOWN = 5
+
+_ADVICE = {
+    "not in the text": "write a phrase exactly as it stands in the prompt or the completion",
+    "after its effect": "name causes that stand before their effect: a causal model reads from left to right",
+    "before its effect": "name causes that stand before their effect: a causal model reads from left to right",
+    "the effect itself": "name as a cause what the effect depends on, and not the effect",
+    "more than once": "write spans instead of phrases, or choose another rule for --occurrences",
+    "too often": "write spans instead of phrases, or choose another rule for --occurrences",
+    "causes are not": 'write a link as {"effect": ["cause", "cause"]}',
+    "not a mapping": 'write a link as {"effect": ["cause", "cause"]}',
+    "truncated away": "allow more tokens with --max-length, or shorten the examples",
+    "no token touches": "let the span cover characters that the tokenizer and the chat template keep",
+    "every visible token": "leave tokens that are no cause before the effect, or name fewer causes",
+}
+"""What to do about a reason that contains these words."""
+
+_DESCRIPTION = """\
+Find out, before training, how many of a file's causal links become supervision with a given tokenizer, and why the
+others do not. Reads this library's JSONL, the prompt-completion and messages formats, and the published format.
+"""
+_EPILOG = """\
+examples:
+  cattune align train.jsonl --tokenizer tiny
+  cattune align train.jsonl --tokenizer ~/models/llama --out alignment.json
+  cattune align published.jsonl --tokenizer tiny --occurrences error --strict
+
+exit status: 0 done; 2 something is wrong with the file or the call, no link could be used, or with --strict not all.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "align",
+        help="see which causal links reach tokens, and why the others do not",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="the examples, as JSON Lines")
+    parser.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="NAME_OR_DIR",
+        help=f"a folder with a tokenizer, a name on the model hub, or {TINY!r}: one token a word, made from FILE",
+    )
+    parser.add_argument("--out", metavar="FILE", help="where the report goes, as JSON, with every problem in it")
+    parser.add_argument(
+        "--occurrences",
+        choices=OCCURRENCES,
+        default="nearest",
+        help="published format: which place is meant by a phrase that stands in the text more than once; error refuses "
+        "it (default %(default)s)",
+    )
+    parser.add_argument("--max-length", type=int, metavar="N", help="cut examples to N tokens, as training would")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 if any link, or part of one, is not used")
+    parser.add_argument("--overwrite", action="store_true", help="replace the report if it exists")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Align, write the report, print what matters of it.
+
+    Raises:
+        AlignmentError: no link could be used, or `--strict` and not all could; the report is written all the same.
+        CattuneError: the file, the tokenizer or the output is not what it should be.
+    """
+    if args.out is not None:
+        _check_output(args.out, args.file, args.overwrite)
+
+    from cattune.loading import load_examples
+
+    examples = load_examples(args.file, occurrences=args.occurrences)
+
+    from cattune.io import write_json
+    from cattune.provenance import provenance
+    from cattune.supervision import encode_examples
+
+    tokenizer = load_tokenizer(args.tokenizer, examples)
+    _, report = encode_examples(examples, tokenizer, max_length=args.max_length)
+    # A refusal without a cause is a whole link's.
+    refused = [refusal.cause is None for example in examples for refusal in example.refused]
+    settings = {key: getattr(args, key) for key in ("file", "tokenizer", "occurrences", "max_length")}
+    record = {
+        **report.to_dict(),
+        "refused_links": refused.count(True),
+        "refused_causes": refused.count(False),
+        "provenance": provenance(**settings),
+    }
+    if args.out is not None:
+        write_json(args.out, record)
+    if args.json:
+        print(json.dumps(record, indent=2))
+    _print(record, _reasons(examples, report), args.out)
+    _judge(record, args.strict)
+    return 0
+
+
+def load_tokenizer(name: str, examples: list[Example]) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the model hub, or `tiny`'s, with the examples' words as its vocabulary.
+
+    Raises:
+        ConfigError: there is no such tokenizer, or it cannot be loaded.
+    """
+    if name == TINY:
+        from cattune.tiny import build_tokenizer, texts_of
+
+        return build_tokenizer(texts_of(examples))
+
+    from transformers import AutoTokenizer
+
+    path = Path(name).expanduser()
+    is_folder = bool(name.strip()) and path.is_dir()
+    if not is_folder and _looks_like_a_path(name):
+        raise ConfigError(
+            f"--tokenizer {name!r}: there is no such folder; name one that save_pretrained wrote, a tokenizer on the "
+            f"model hub (owner/name), or {TINY}"
+        )
+    if not is_folder:
+        print(f"looking for the tokenizer {printable(name)} on the model hub", file=sys.stderr)
+    try:
+        # A tokenizer that wants to run code of its own is refused, and not asked about in the middle of a run.
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(path) if is_folder else name, trust_remote_code=False
+        )
+    except Exception as error:  # a damaged folder raises what its reader raises; so do the hub and the network
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"--tokenizer {name!r} cannot be loaded ({reason[:300]}); name a folder that save_pretrained wrote, a "
+            f"tokenizer on the model hub (owner/name; needs the network, or an earlier download), or {TINY}"
+        ) from error
+    return tokenizer
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name.strip() or Path(name).exists()
+
+
+def _check_output(out: str, source: str, overwrite: bool) -> None:
+    path = Path(out)
+    if path.is_dir():
+        raise OutputError(f"--out {out!r} is a folder; name a file")
+    if os.path.realpath(out) == os.path.realpath(source):
+        raise OutputError(f"--out {out!r} is the input file; name another")
+    if path.is_file() and not overwrite:
+        raise OutputError(f"--out {out!r} already exists; pass --overwrite, or choose another file")
+
+
+def _reasons(examples: list[Example], report: AlignmentReport) -> dict[str, Counter[str]]:
+    """For examples, links, causes and rows: why some are not used, and how many."""
+    reasons: dict[str, Counter[str]] = {kind: Counter() for kind in ("example", "link", "cause", "row")}
+    for example in examples:
+        for refusal in example.refused:
+            reasons["link" if refusal.cause is None else "cause"][refusal.reason] += 1
+    for reason, count in report.lost.items():
+        kind, _, why = reason.partition(": ")
+        reasons.setdefault(kind, Counter())[why] += count
+    return reasons
+
+
+def _print(record: dict[str, Any], reasons: dict[str, Counter[str]], out: str | None) -> None:
+    """A table of the counts, what to do, and the first few problems, on standard error."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    used_of = {
+        "example": (record["examples"] - record["left_out"], record["examples"]),
+        "link": (record["aligned_links"], record["links"] + record["refused_links"]),
+        "cause": (record["aligned_causes"], record["causes"] + record["refused_causes"]),
+        "row": (record["rows"], record["rows"] + reasons["row"].total()),
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    table.add_column("used", justify="right")
+    table.add_column("of", justify="right")
+    table.add_column("not used, and why")
+    for kind, counts in reasons.items():
+        used, of = used_of.get(kind, ("", ""))
+        why = "\n".join(f"{count} x {reason}" for reason, count in counts.most_common())
+        table.add_row(f"{kind}s", str(used), str(of), Text(printable(why)))
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=True, highlight=False, width=160)
+    console.print(table)
+    for line in (*_notes(record), *_advice(reasons), *_first_problems(record["problems"], out)):
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _notes(record: dict[str, Any]) -> list[str]:
+    notes = []
+    if record["examples_without_links"]:
+        notes.append(f"{record['examples_without_links']} examples have no link: they train on cross-entropy alone")
+    if record["truncated"]:
+        notes.append(
+            f"{record['truncated']} examples are cut to --max-length: {record['truncated_tokens']} tokens lost"
+        )
+    return notes
+
+
+def _advice(reasons: dict[str, Counter[str]]) -> list[str]:
+    present = "\n".join(reason for counts in reasons.values() for reason in counts)
+    todo = dict.fromkeys(advice for words, advice in _ADVICE.items() if words in present)
+    return ["", "what to do:", *(f"  {advice}" for advice in todo)] if todo else []
+
+
+def _first_problems(problems: list[dict[str, str]], out: str | None) -> list[str]:
+    """The first problem of each kind, up to a handful."""
+    if not problems:
+        return []
+    firsts: dict[str, dict[str, str]] = {}
+    for problem in problems:
+        firsts.setdefault(problem["reason"], problem)
+    shown = list(firsts.values())[:_SHOWN]
+    lines = ["", "for instance:"]
+    lines += [f"  example {p['id']}: {p['reason']}: {_shortened(p['detail'])}" for p in shown]
+    rest = len(problems) - len(shown)
+    if rest:
+        lines.append(f"  ... and {rest} more, all of them in {out or 'the report that --out FILE writes'}")
+    return lines
+
+
+def _shortened(text: str, limit: int = 100) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _judge(record: dict[str, Any], strict: bool) -> None:
+    links = record["links"] + record["refused_links"]
+    if links and not record["rows"]:
+        raise AlignmentError(
+            f"none of the {links} links can be used, so training would ignore them all; see above why, and mend the "
+            "file, or choose another tokenizer or --max-length"
+        )
+    if strict and record["problems"]:
+        raise AlignmentError(
+            f"--strict: {record['aligned_links']} of {links} links are used, with {len(record['problems'])} problems; "
+            "see above, and mend the file, or leave --strict out to train without what cannot be used"
+        )

@@ -1,0 +1,122 @@
+"""`cattune`: finds the command, and turns whatever goes wrong into one message and an exit status.
+
+0 done; 1 failed while working; 2 the user's input or call is wrong; 130 interrupted. Messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
+
+from cattune import __version__
+from cattune.cli import printable
+from cattune.errors import CattuneError
+
+COMMANDS = ("demo", "stg", "align", "train", "evaluate")
+"""Each is a module of this package with `add_parser(subparsers)` and `run(args)`, in the order that help lists them."""
+
+_EPILOG = """\
+examples:
+  cattune demo --out demo                                    see it work, in a few minutes on a CPU
+  cattune stg --size l --seed 0 --out data/stg_l             write a data set with a known spurious correlation
+  cattune align data/stg_l/train.jsonl --tokenizer tiny      see whether its causal links reach tokens
+  cattune train config.yaml                                  fine-tune a model
+  cattune evaluate --model runs/model --data iid=iid.jsonl ood=ood.jsonl --out scores.json
+
+cattune COMMAND --help explains a command.
+"""
+
+# What the libraries below say for their own sake, and would say in the middle of a command's own messages.
+_QUIET = {
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_NOISY = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)(\.|$)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, the program's own by default, and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words  # anywhere: `train` passes on every word that follows it
+    args = build_parser().parse_args([word for word in words if word != "--debug"])
+    try:
+        with nullcontext() if debug else _quiet_libraries():
+            status: int = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # so that a full disk or a closed pipe is noticed here, and not after the end
+        return status
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _settle_stdout()
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, CattuneError):
+            _say(f"error: {error}")
+            return 2
+        _settle_stdout()
+        _say(" ".join(f"failed: {type(error).__name__}: {error}".split()))
+        _say("run the same with --debug for the traceback")
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; imports the commands' modules, and these import nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="cattune",
+        description="Fine-tune causal language models so that they read the tokens that cause the answer, and prove "
+        "that they do.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cattune {__version__}")
+    parser.add_argument(
+        "--debug", action="store_true", help="with any command: the traceback of an error, and the libraries' messages"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"cattune.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep other libraries' progress bars, log lines and warnings off the terminal; what the user has set stays."""
+    added = {name: value for name, value in _QUIET.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.filterwarnings("ignore", module=_NOISY)
+            yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # there is nobody left to tell
+        print(f"cattune: {printable(message)}", file=sys.stderr)
+
+
+def _settle_stdout() -> None:
+    """Flush standard output; where that fails, send the rest nowhere, or the interpreter's own flush would fail too."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

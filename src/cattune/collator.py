@@ -1,0 +1,97 @@
+"""Pads ids, labels and supervision of a batch together, and keeps rows and keys pointing at their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from cattune.errors import ConfigError
+from cattune.supervision import IGNORED
+
+
+class CausalCollator:
+    """Turns features of `encode_examples` into one batch of tensors.
+
+    Args:
+        pad_token_id: what fills `input_ids`; the attention mask hides it.
+        padding_side: "right" or "left"; left padding moves rows and keys along with their tokens.
+        pad_to_multiple_of: round the sequence length up to a multiple of this, None leaves it.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        pad_token_id: int,
+        padding_side: Literal["right", "left"] = "right",
+        pad_to_multiple_of: int | None = None,
+    ) -> None:
+        if padding_side not in ("right", "left"):
+            raise ConfigError(f"padding_side is {padding_side!r}; expected 'right' or 'left'")
+        if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
+            raise ConfigError(f"pad_to_multiple_of is {pad_to_multiple_of}; expected 1 or more, or None")
+        if pad_token_id is None or pad_token_id < 0:
+            raise ConfigError(f"pad_token_id is {pad_token_id}; expected a token id; set tokenizer.pad_token")
+        self.pad_token_id = pad_token_id
+        self.padding_side = padding_side
+        self.pad_to_multiple_of = pad_to_multiple_of
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Pad a batch of B features to S tokens, R rows and K keys (R, K at least 1).
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels` (B, S) long; `query_rows` (B, R) long and `causal_keys` (B, R, K)
+            long, -1 where padded; `causal_weights` (B, R, K) float32, 0 where padded; `content` (B, S) bool, if the
+            features have it.
+        """
+        lengths = np.array([len(feature["input_ids"]) for feature in features])
+        step = self.pad_to_multiple_of or 1
+        width = -(-int(lengths.max()) // step) * step
+        shifts = width - lengths if self.padding_side == "left" else np.zeros_like(lengths)
+        columns = np.arange(width)
+        real = (columns >= shifts[:, None]) & (columns < (shifts + lengths)[:, None])  # (B, S)
+
+        def tokens(name: str, fill: int, dtype: Any = np.int64) -> torch.Tensor:
+            padded = np.full(real.shape, fill, dtype)
+            padded[real] = np.concatenate([np.asarray(feature[name], dtype) for feature in features])
+            return torch.from_numpy(padded)
+
+        batch = {
+            "input_ids": tokens("input_ids", self.pad_token_id),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            "labels": tokens("labels", IGNORED),
+            **_supervision(features, shifts),
+        }
+        if all("content" in feature for feature in features):
+            batch["content"] = tokens("content", 0, np.bool_)
+        return batch
+
+
+def _supervision(features: Sequence[Mapping[str, Any]], shifts: np.ndarray) -> dict[str, torch.Tensor]:
+    """Rows and keys padded to the batch's largest, moved by each example's left padding."""
+    row_counts = np.array([len(feature["query_rows"]) for feature in features])  # (B,)
+    keys_by_row = [keys for feature in features for keys in feature["causal_keys"]]
+    weights_by_row = [weights for feature in features for weights in feature["causal_weights"]]
+    key_counts = np.zeros((len(features), max(1, int(row_counts.max()))), np.int64)  # (B, R)
+    has_row = np.arange(key_counts.shape[1]) < row_counts[:, None]
+    key_counts[has_row] = [len(keys) for keys in keys_by_row]
+    has_key = np.arange(max(1, int(key_counts.max()))) < key_counts[:, :, None]  # (B, R, K)
+
+    query_rows = np.full(has_row.shape, -1, np.int64)
+    query_rows[has_row] = [row for feature in features for row in feature["query_rows"]]
+    causal_keys = np.full(has_key.shape, -1, np.int64)
+    causal_keys[has_key] = [key for keys in keys_by_row for key in keys]
+    causal_weights = np.zeros(has_key.shape, np.float32)
+    causal_weights[has_key] = [weight for weights in weights_by_row for weight in weights]
+
+    query_rows += np.where(has_row, shifts[:, None], 0)
+    causal_keys += np.where(has_key, shifts[:, None, None], 0)
+    return {
+        "query_rows": torch.from_numpy(query_rows),
+        "causal_keys": torch.from_numpy(causal_keys),
+        "causal_weights": torch.from_numpy(causal_weights),
+    }

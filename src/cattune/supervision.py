@@ -1,0 +1,295 @@
+"""Query rows and, for each, its causal keys with weights; the only module that knows that row t-1 predicts token t.
+
+Nothing is dropped in silence: an `AlignmentReport` counts every link, cause, row and key that is lost, and why.
+"""
+
+from __future__ import annotations
+
+import gc
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeAlias
+
+from cattune.alignment import Tokens, encode_texts, fast_backend
+from cattune.alignment_report import AlignmentReport
+from cattune.errors import AlignmentError, ConfigError
+from cattune.examples import CausalLink, Example, Span
+from cattune.rendering import Renderer, Rendering
+
+__all__ = ["IGNORED", "AlignmentReport", "encode_examples", "generation_prefix"]
+
+IGNORED = -100
+"""The label that cross-entropy passes over."""
+
+_BATCH = 1000
+
+_Keys: TypeAlias = tuple[list[int], list[float]]
+"""Causal keys, ascending and unique, and the weight of each."""
+
+
+def encode_examples(
+    examples: Iterable[Example], tokenizer: Any, max_length: int | None = None, content: bool = False
+) -> tuple[list[dict[str, Any]], AlignmentReport]:
+    """Turn examples into token ids, labels and supervision, as plain lists.
+
+    Each feature holds `input_ids`; `labels`, -100 before the completion; `query_rows`, ascending and unique;
+    `causal_keys`, for each row ascending, unique, each <= row, and 0 < their number < row + 1; `causal_weights`, as
+    `causal_keys`, > 0, where a key that several links name has the largest of their weights (rows of the same links
+    share one list of each: do not write into them); with `content`, also `content`, 1 where a token before the
+    completion touches a letter or a digit of a field, else 0.
+
+    Args:
+        examples: what to encode.
+        tokenizer: a fast tokenizer of transformers.
+        max_length: keep at most this many tokens, the first ones; None keeps all.
+        content: whether to mark content tokens.
+
+    Returns:
+        A feature for each example that keeps a completion token, in order, and the report on all of them.
+
+    Raises:
+        AlignmentError: the tokenizer gives no offsets, or the chat template does not fit.
+        ConfigError: max_length is less than 2, so that no row could predict a token.
+    """
+    if max_length is not None and max_length < 2:
+        raise ConfigError(f"max_length is {max_length}; expected 2 or more, or None, since token 0 is never predicted")
+    features = []
+    supervisor = _Supervisor(tokenizer.eos_token_id if fast_backend(tokenizer) else None, max_length)
+    render = Renderer(tokenizer)
+    iterator = iter(examples)
+    while batch := list(islice(iterator, _BATCH)):
+        with _collection_paused():
+            for example, rendering, tokens in _encode(batch, tokenizer, render):
+                feature = supervisor.feature(example, rendering, tokens)
+                if feature is not None:
+                    if content:
+                        feature["content"] = _content(rendering, tokens, len(feature["input_ids"]))
+                    features.append(feature)
+    return features, supervisor.report
+
+
+def generation_prefix(example: Example, tokenizer: Any) -> list[int]:
+    """The token ids that generation starts from: the very same that training sees before its first label.
+
+    They come from tokenizing prompt and completion as one text, so a token that straddles the boundary is not in them.
+
+    Raises:
+        AlignmentError: nothing comes before the completion; or as `encode_examples`.
+    """
+    fast_backend(tokenizer)  # refuses a slow tokenizer before it is asked for a template
+    (_, rendering, tokens) = next(_encode([example], tokenizer, Renderer(tokenizer)))
+    boundary = tokens.boundary(rendering.completion_start)
+    if boundary == 0:
+        raise AlignmentError(
+            f"example {example.id!r}: no token comes before the completion, so there is nothing to generate from; give "
+            "a prompt, or a tokenizer that begins texts with a special token"
+        )
+    return tokens.ids[:boundary]
+
+
+def _encode(batch: list[Example], tokenizer: Any, render: Renderer) -> Iterator[tuple[Example, Rendering, Tokens]]:
+    """Render and tokenize a batch; each text ends with one EOS, unless a template wrote it or there is no EOS."""
+    eos = tokenizer.eos_token_id
+    renderings = [render(example) for example in batch]
+    plain = encode_texts([r.text for r in renderings if not r.templated], tokenizer, add_special_tokens=True)
+    templated = encode_texts([r.text for r in renderings if r.templated], tokenizer, add_special_tokens=False)
+    for example, rendering in zip(batch, renderings, strict=True):
+        tokens = next(templated if rendering.templated else plain)
+        if not rendering.templated:
+            _end_once(tokens, eos)
+        yield example, rendering, tokens
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Keep the garbage collector from looking, again and again, through features that hold no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _end_once(tokens: Tokens, eos: int | None) -> None:
+    """End the ids with EOS, unless the text or the tokenizer already did; if both did, the tokenizer's own goes."""
+    ids = tokens.ids
+    if eos is None:
+        return
+    if len(ids) > tokens.last > tokens.first and ids[-1] == ids[-2] == eos:
+        ids.pop()
+    elif len(ids) <= tokens.first or ids[-1] != eos:
+        ids.append(eos)
+
+
+class _Supervisor:
+    """Builds the features, one example after the other, and the report on all of them."""
+
+    def __init__(self, eos: int | None, max_length: int | None) -> None:
+        self.eos = eos
+        self.max_length = max_length
+        self.report = AlignmentReport()
+
+    def feature(self, example: Example, rendering: Rendering, tokens: Tokens) -> dict[str, Any] | None:
+        """The example's feature, or None when truncation leaves no completion token to learn."""
+        report, full = self.report, len(tokens.ids)
+        boundary = tokens.boundary(rendering.completion_start)
+        length = full if self.max_length is None else min(self.max_length, full)
+        self.example, self.tokens, self.length = example, tokens, length
+        self.lost_rows: dict[int, str] = {}
+
+        report.examples += 1
+        report.truncated += length < full
+        report.truncated_tokens += full - length
+        if boundary < tokens.last and tokens.offsets[boundary][0] < rendering.completion_start:
+            report.straddled += 1
+        kept = length > boundary and length > 1
+        if not kept:
+            cut = length < full
+            reason = "example: its completion is truncated away" if cut else "example: it has no completion token"
+            report.left_out += 1
+            report.lose(example, reason, f"{boundary} tokens come before the completion")
+            self.length = 0
+        rows, keys, weights = self._rows(self._links(_finder(rendering, tokens)))
+        if not kept:
+            return None
+        labels = [IGNORED] * boundary + tokens.ids[boundary:length]
+        if boundary == 0:
+            labels[0] = IGNORED
+            report.lose(example, "label: nothing comes before the first token", "the prompt has no token")
+        return {
+            "input_ids": tokens.ids[:length],
+            "labels": labels,
+            "query_rows": rows,
+            "causal_keys": keys,
+            "causal_weights": weights,
+        }
+
+    def _links(self, find: Callable[[Span], Sequence[int]]) -> dict[int, _Keys]:
+        """Each token that a row of a link's effect predicts, with the keys of all links that name it.
+
+        This loop and the next are what supervision costs: they stay free of calls that they can do without.
+        """
+        report, links = self.report, self.example.links
+        for refused in self.example.refused:
+            report.refuse(self.example, refused)
+        if not links:
+            report.examples_without_links += 1
+            return {}
+        whole = self.length == len(self.tokens.ids) and self.eos not in self.tokens.ids[: self.tokens.last]
+        targets: dict[int, _Keys] = {}
+        causes = aligned = aligned_links = 0
+        for link in links:
+            causes += len(link.causes)
+            effect = find(link.effect)
+            if not (whole and effect and effect[0]):
+                effect = self._predictable(link, effect)
+                if not effect:
+                    continue
+            last = effect[-1]
+            keys: set[int] = set()
+            for cause in link.causes:
+                touched = find(cause)
+                if touched and touched[0] < last:
+                    keys.update(touched)
+                    aligned += 1
+                else:
+                    self._lose_cause(cause, touched)
+            if keys:
+                aligned_links += 1
+            else:
+                report.lose(self.example, "link: none of its causes aligns", link.effect)
+            shared = sorted(keys), [link.weight] * len(keys)
+            for token in effect:
+                targets[token] = _merge(targets[token], shared) if token in targets else shared
+        report.links += len(links)
+        report.aligned_links += aligned_links
+        report.causes += causes
+        report.aligned_causes += aligned
+        return targets
+
+    def _predictable(self, link: CausalLink, effect: Sequence[int]) -> Sequence[int]:
+        """The effect's tokens that a row predicts; the others, and a link without any, are counted as lost."""
+        targets = []
+        reason = "no token touches its effect"
+        for token in effect:
+            if token >= self.length:
+                reason = "truncated away" if self.length else "its example is left out"
+            elif token == 0:
+                reason = "nothing comes before the first token"
+            elif self.tokens.ids[token] == self.eos:
+                reason = "it would predict the end of the text"
+            else:
+                targets.append(token)
+                continue
+            self.lost_rows[token] = reason
+            reason = f"its effect has no row, {reason}"
+        if not targets:
+            self.report.lose(self.example, f"link: {reason}", link.effect)
+            for cause in link.causes:
+                self.report.lose(self.example, "cause: its effect has no row", cause)
+        return targets
+
+    def _lose_cause(self, cause: Span, touched: Sequence[int]) -> None:
+        if not touched:
+            reason = "cause: no token touches it"
+        elif touched[0] >= self.length:
+            reason = "cause: truncated away"
+        else:
+            reason = "cause: not before its effect"
+        self.report.lose(self.example, reason, cause)
+
+    def _rows(self, targets: dict[int, _Keys]) -> tuple[list[int], list[list[int]], list[list[float]]]:
+        """The rows that count, with keys in order and their weights; the others are reported."""
+        rows, all_keys, all_weights = [], [], []
+        hidden = 0
+        for token in sorted(targets):
+            keys, weights = targets[token]
+            if keys and keys[-1] >= token:
+                visible = bisect_left(keys, token)
+                hidden += len(keys) - visible
+                keys, weights = keys[:visible], weights[:visible]
+            if 0 < len(keys) < token:
+                rows.append(token - 1)
+                all_keys.append(keys)
+                all_weights.append(weights)
+            else:
+                self.lost_rows[token] = "every visible token is causal" if keys else "no causal key is visible"
+        self.report.rows += len(rows)
+        if hidden:
+            self.report.lose(self.example, "key: not before its row", "causes that run into their effects", hidden)
+        for token in sorted(self.lost_rows):
+            self.report.lose(self.example, f"row: {self.lost_rows[token]}", f"the row that predicts token {token}")
+        return rows, all_keys, all_weights
+
+
+def _finder(rendering: Rendering, tokens: Tokens) -> Callable[[Span], Sequence[int]]:
+    """The tokens that touch a span of a field."""
+    if not rendering.templated:
+        return tokens.finder({piece.field: piece.text_start for piece in rendering.pieces})
+    return lambda span: tokens.span(*rendering.locate(span))
+
+
+def _merge(one: _Keys, other: _Keys) -> _Keys:
+    """The keys of both, ascending, each with the larger of its weights."""
+    largest = dict(zip(*one, strict=True))
+    for key, weight in zip(*other, strict=True):
+        largest[key] = max(weight, largest.get(key, weight))
+    keys = sorted(largest)
+    return keys, [largest[key] for key in keys]
+
+
+def _content(rendering: Rendering, tokens: Tokens, length: int) -> list[int]:
+    """1 where a token before the completion touches a letter or a digit of a field, else 0."""
+    marks = [0] * length
+    text, boundary = rendering.text, min(tokens.boundary(rendering.completion_start), length)
+    for _, start, end, text_start in rendering.pieces[:-1]:
+        text_end = text_start + end - start
+        for token in tokens.span(text_start, text_end):
+            if token < boundary:
+                low, high = tokens.offsets[token]
+                marks[token] |= any(map(str.isalnum, text[max(low, text_start) : min(high, text_end)]))
+    return marks
