@@ -13,6 +13,14 @@ from cattune.cli.progress import progress_bars
 from cattune.errors import ConfigError, OutputError
 
 
+_EPILOG = """\
+examples:
+  cattune evaluate --model runs/cat --data iid=data/stg_l/iid.jsonl ood=data/stg_l/ood.jsonl --out scores.json
+  cattune evaluate --model runs/cat --data ood=data/stg_l/ood.jsonl --by spurious_before_cause --samples samples.jsonl \\
+      --out scores.json
+"""
+
+
 def add_parser(subparsers: Any) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
@@ -20,6 +28,8 @@ def add_parser(subparsers: Any) -> None:
         help="score a saved model on named splits",
         description="Generate an answer for each example and score it: exact match, numeric match, balanced accuracy "
         "where the answers are a closed set of labels, each with its standard error, and the best constant answer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="a saved model with its tokenizer")
     parser.add_argument(
