@@ -26,7 +26,7 @@ def touching(text: str, tokenizer: Any, start: int, end: int) -> list[int]:
     return [
         t
         for t, (name, (low, high), special) in enumerate(places)
-        if not special and low < end and high > start and not inserted(text, name, low, high)
+        if not special and low < end and high > start and not inserted(tokenizer, text, name, low, high)
     ]
 
 

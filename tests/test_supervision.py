@@ -92,7 +92,7 @@ def reference(one: Example, tokenizer: Any, max_length: int | None) -> tuple[dic
             t
             for t in inside
             if places[t][0] < span.end + shift and places[t][1] > span.start + shift
-            if not inserted(text, names[t], *places[t])
+            if not inserted(tokenizer, text, names[t], *places[t])
         ]
 
     asked = {t for link in one.links for t in touched(link.effect)}
@@ -376,7 +376,7 @@ def test_content_is_what_the_characters_of_each_token_say(name: str, prompt: str
         assert len(feature["content"]) == len(feature["input_ids"])
         for t, (low, high) in enumerate(encoding["offset_mapping"][: len(feature["content"])]):
             letters = any(c.isalnum() for c in text[low:high]) and high <= len(prompt)
-            assert feature["content"][t] == (letters and not inserted(text, names[t], low, high))
+            assert feature["content"][t] == (letters and not inserted(tokenizer, text, names[t], low, high))
 
 
 def test_refused_links_are_counted_and_named():

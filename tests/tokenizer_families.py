@@ -168,14 +168,16 @@ def family(name: str) -> PreTrainedTokenizerFast:
     return FAMILIES[name]()
 
 
-def inserted(text: str, token: str, start: int, end: int) -> bool:
-    """Whether a token is a lone space mark that the text has no space for."""
-    return token in SPACE_MARKS and start < end and not text[start].isspace()
+def inserted(tokenizer: PreTrainedTokenizerFast, text: str, token: str, start: int, end: int) -> bool:
+    """Whether a token is a lone space mark that the text has no space for, as its tokenizer reads it."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    seen = normalizer.normalize_str(f"a{text[start]}a")[1:] if normalizer and start < end else text[start:end]
+    return token in SPACE_MARKS and start < end and not any(c.isspace() or c in SPACE_MARKS for c in seen)
 
 
 def texts(max_size: int = 8) -> st.SearchStrategy[str]:
     """Words that the tokenizers know, words that they do not, spaces of every kind, special tokens."""
-    known = st.sampled_from([*WORDS, "<|im_start|>", "<|im_end|>", "</s>", "fox jumps", "ﬁ", "½", "e\u0301", "¨"])
+    known = st.sampled_from([*WORDS, "<|im_start|>", "<|im_end|>", "</s>", "fox jumps", "ﬁ", "½", "e\u0301", "¨", "´", "¸"])
     unknown = st.text(st.characters(codec="utf-8"), max_size=4)
     spaces = st.sampled_from(["", " ", "  ", "\n", "\t", "\u3000", "\u00a0"])
     return st.lists(st.one_of(known, unknown, spaces, st.just(" ")), max_size=max_size).map("".join)

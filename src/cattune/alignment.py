@@ -126,6 +126,7 @@ class _SpaceMarks:
         # Most write a mark at the start of the text and after an added token; some put one before every word.
         self._before_words = any(word.startswith(tuple(marks)) and probe[at] == "a" for word, (at, _) in words[1:])
         self._added = frozenset(backend.get_added_tokens_decoder()) if self._marks else frozenset()
+        self._normalizer = backend.normalizer
 
     def inserted(self, text: str, ids: list[int], offsets: list[tuple[int, int]], first: int) -> frozenset[int]:
         """Which of the text's tokens, the first of them at `offsets[first]`, are such marks."""
@@ -139,7 +140,14 @@ class _SpaceMarks:
         else:
             found = [t for t, token in enumerate(ids) if token in marks and (t == 0 or ids[t - 1] in self._added)]
         places = ((t + first, *offsets[t + first]) for t in found)
-        return frozenset([t for t, low, high in places if low < high and not text[low].isspace()]) if found else _NONE
+        return frozenset([t for t, low, high in places if low < high and not self._holds_space(text[low])])
+
+    def _holds_space(self, character: str) -> bool:
+        """Whether the tokenizer sees a space in a character, as in NFKC's reading of an acute accent by itself."""
+        if character.isascii() or self._normalizer is None:
+            return character.isspace()
+        inside = self._normalizer.normalize_str(f"a{character}a").lstrip("\u2581\u0120 ")
+        return any(c.isspace() or c in "\u2581\u0120" for c in inside)
 
 
 def fast_backend(tokenizer: Any) -> Any:

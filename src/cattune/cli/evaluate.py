@@ -12,12 +12,11 @@ from typing import Any
 from cattune.cli.progress import progress_bars
 from cattune.errors import ConfigError, OutputError
 
-
 _EPILOG = """\
 examples:
   cattune evaluate --model runs/cat --data iid=data/stg_l/iid.jsonl ood=data/stg_l/ood.jsonl --out scores.json
-  cattune evaluate --model runs/cat --data ood=data/stg_l/ood.jsonl --by spurious_before_cause --samples samples.jsonl \\
-      --out scores.json
+  cattune evaluate --model runs/cat --data ood=data/stg_l/ood.jsonl --by spurious_before_cause \\
+      --out scores.json --samples samples.jsonl
 """
 
 
