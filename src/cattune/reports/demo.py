@@ -71,9 +71,9 @@ def demo_report(
         majority={split.name: first[split.name]["majority"] for split in splits},
         intro=(
             "A record lists attributes in random order. Some of them cause the answer; in training, others go along "
-            "with those, and the rest is noise. The same small model is trained from the same start on the same records "
-            "for the same number of steps, once for each row of the table. Then the correlation is broken: what the model "
-            "learned from the causes still holds, what it learned from their companions does not.",
+            "with those, and the rest is noise. The same small model is trained from the same start on the same "
+            "records for the same number of steps, once for each row of the table. Then the correlation is broken: "
+            "what the model learned from the causes still holds, what it learned from their companions does not.",
         ),
         spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
         metrics=METRICS,
