@@ -108,11 +108,22 @@ def prepare_output_dir(path: str | os.PathLike[str], overwrite: bool = False) ->
     probe = folder / f".cattune-{secrets.token_hex(8)}.tmp"
     with _blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if not overwrite and any(folder.iterdir()):
-            raise OutputError(f"{folder} already holds files; pass --overwrite, or choose another folder")
+        check_output_dir(folder, overwrite)
         probe.touch(exist_ok=False)
         probe.unlink()
     return folder
+
+
+def check_output_dir(path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Refuse an output folder that holds files, unless `overwrite`; leaves everything as it is.
+
+    Raises:
+        OutputError: It holds files, or cannot be read.
+    """
+    folder = Path(path)
+    with _blaming(folder):
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(f"{folder} already holds files; pass --overwrite, or choose another folder")
 
 
 def shown(value: Any, limit: int = 60) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cattune.errors import ConfigError
-from cattune.io import prepare_output_dir, write_json
+from cattune.io import check_output_dir, prepare_output_dir, write_json
 from cattune.provenance import provenance
 
 Report = Callable[[str, int, int], None]
@@ -86,6 +86,7 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
     from cattune.loading import load_examples
 
     resuming = job.settings.get("resume_from_checkpoint") is not None
+    check_output_dir(job.output_dir, job.overwrite or resuming)  # before anything is loaded
     train = load_examples(job.train_file, job.occurrences)
     splits = {name: load_examples(path, job.occurrences) for name, path in job.eval_files.items()}
     args = make_config(job.model, {**job.settings, "output_dir": job.output_dir})
