@@ -170,14 +170,16 @@ def family(name: str) -> PreTrainedTokenizerFast:
 
 def inserted(tokenizer: PreTrainedTokenizerFast, text: str, token: str, start: int, end: int) -> bool:
     """Whether a token is a lone space mark that the text has no space for, as its tokenizer reads it."""
+    if token not in SPACE_MARKS or start >= end:
+        return False
     normalizer = tokenizer.backend_tokenizer.normalizer
-    seen = normalizer.normalize_str(f"a{text[start]}a")[1:] if normalizer and start < end else text[start:end]
-    return token in SPACE_MARKS and start < end and not any(c.isspace() or c in SPACE_MARKS for c in seen)
+    seen = text[start] + (normalizer.normalize_str(f"a{text[start]}a")[1:] if normalizer else "")
+    return not any(c.isspace() or c in SPACE_MARKS for c in seen)
 
 
 def texts(max_size: int = 8) -> st.SearchStrategy[str]:
     """Words that the tokenizers know, words that they do not, spaces of every kind, special tokens."""
-    odd = ["<|im_start|>", "<|im_end|>", "</s>", "fox jumps", "ﬁ", "½", "e\u0301", "¨", "´", "¸"]
+    odd = ["<|im_start|>", "<|im_end|>", "</s>", "fox jumps", "ﬁ", "½", "e\u0301", "¨", "´", "¸", *SPACE_MARKS]
     known = st.sampled_from([*WORDS, *odd])
     unknown = st.text(st.characters(codec="utf-8"), max_size=4)
     spaces = st.sampled_from(["", " ", "  ", "\n", "\t", "\u3000", "\u00a0"])

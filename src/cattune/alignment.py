@@ -144,8 +144,10 @@ class _SpaceMarks:
 
     def _holds_space(self, character: str) -> bool:
         """Whether the tokenizer sees a space in a character, as in NFKC's reading of an acute accent by itself."""
+        if character.isspace() or character in "\u2581\u0120":  # the text may hold a mark of its own
+            return True
         if character.isascii() or self._normalizer is None:
-            return character.isspace()
+            return False
         inside = self._normalizer.normalize_str(f"a{character}a").lstrip("\u2581\u0120 ")
         return any(c.isspace() or c in "\u2581\u0120" for c in inside)
 
