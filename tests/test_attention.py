@@ -1,4 +1,4 @@
-"""Captured rows against the maps of the eager model, values and gradients, and the forward pass left untouched."""
+"""Captured rows against the maps of the eager model, and the forward pass left untouched."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GemmaConfig,
-    GPT2Config,
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
     PreTrainedModel,
-    Qwen3Config,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from cattune.attention import RowCapture, RowSelection, capturing, check_capturable, inspect_rows, visible_keys
-from cattune.attention.rows import LAST_TOKENS, summarize
+from cattune.attention import RowCapture, RowSelection, check_backend, inspect_rows, layer_masks
+from cattune.attention.rows import row_mass
+from cattune.attention.selection import LAST_TOKENS, LayerMask
 from cattune.errors import ConfigError
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, vocab_size=60)
 CONFIGS = {
     "llama": LlamaConfig(**SMALL, num_key_value_heads=2),
     "gemma": GemmaConfig(**SMALL, num_key_value_heads=1, head_dim=16),
-    "qwen3": Qwen3Config(**SMALL, num_key_value_heads=2, head_dim=16),
-    "mistral": MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=None),
-    "gpt2": GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=60, attn_pdrop=0.0),
+    "mistral": MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=4),
 }
 ROWS = torch.tensor([[0, 4, 10], [7, 10, -1]])
+KEYS = torch.tensor([[[-1, -1], [1, 3], [0, -1]], [[4, 5], [9, -1], [-1, -1]]])
 MASKS = {
     "none": torch.ones(2, 11, dtype=torch.long),
     "right": torch.tensor([[1] * 11, [1] * 11]),
@@ -65,21 +64,9 @@ def test_rows_are_the_eager_model_s(family: str, implementation: str, padding: s
     torch.testing.assert_close(rows, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-def test_gradients_are_the_eager_model_s(implementation: str) -> None:
-    ids, mask = input_ids(), MASKS["left"]
-    wanted = torch.rand(3, 2, 4, 3, 11, generator=torch.Generator().manual_seed(2))
-    reference, model = model_of(CONFIGS["llama"], "eager"), model_of(CONFIGS["llama"], implementation)
-    (eager_rows(reference, ids, mask) * wanted).sum().backward()
-    capture = RowCapture(ROWS, visible_keys(ROWS, mask), lambda rows: rows, range(3), True)
-    with capturing(model, capture):
-        model(ids, attention_mask=mask, use_cache=False)
-        (torch.stack(capture.in_order()) * wanted).sum().backward()
-    for (name, parameter), other in zip(model.named_parameters(), reference.parameters(), strict=True):
-        if other.grad is None or parameter.grad is None:
-            assert other.grad is parameter.grad, name
-        else:
-            torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+def capture_of(model: PreTrainedModel, mask: Tensor, **options: bool) -> RowCapture:
+    selection = RowSelection.from_batch(ROWS, KEYS, attention_mask=mask)
+    return RowCapture(selection, layer_masks(model), **({"grad": True, "at_once": False} | options))
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
@@ -87,12 +74,41 @@ def test_the_forward_pass_is_untouched_bit_for_bit(implementation: str) -> None:
     model = model_of(CONFIGS["llama"], implementation).eval()
     ids, mask = input_ids(), MASKS["left"]
     plain = model(ids, attention_mask=mask).logits
-    capture = RowCapture(ROWS, visible_keys(ROWS, mask), lambda rows: rows, range(3), True)
-    with capturing(model, capture):
+    capture = capture_of(model, mask)
+    with capture.observe(model):
         captured = model(ids, attention_mask=mask, use_cache=False).logits
     assert torch.equal(plain, captured)
     assert torch.equal(model(ids, attention_mask=mask).logits, plain)
     assert model.config._attn_implementation == implementation
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_captured_at_once_or_at_the_end(config: str) -> None:
+    """When the layers are computed changes neither values nor gradients."""
+    results = []
+    for at_once in (True, False):
+        model = model_of(CONFIGS[config], "sdpa")
+        capture = capture_of(model, MASKS["left"], at_once=at_once)
+        with capture.observe(model):
+            model(input_ids(), attention_mask=MASKS["left"], use_cache=False)
+            (group,) = capture.groups()
+            (group.mass.causal.square().sum() + group.mass.rest.square().sum()).backward()
+        results.append([*group.mass, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_packed_rows_are_those_of_the_padded_batch() -> None:
+    for config in (*CONFIGS.values(), MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=None)):
+        model = model_of(config, "sdpa").eval()
+        padded = inspect_rows(model, input_ids(), ROWS, MASKS["left"])
+        ids = input_ids()
+        packed_ids = torch.cat([ids[0], ids[1, 3:]]).unsqueeze(0)
+        positions = torch.cat([torch.arange(11), torch.arange(8)]).unsqueeze(0)
+        packed = inspect_rows(model, packed_ids, torch.tensor([[0, 4, 10, 15, 18]]), position_ids=positions)
+        torch.testing.assert_close(packed[:, 0, :, :3, :11], padded[:, 0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(packed[:, 0, :, 3:, 11:], padded[:, 1, :, :2, 3:], rtol=0, atol=1e-6)
+        assert packed[:, 0, :, 3:, :11].abs().max() == 0
 
 
 def test_dropout_is_not_in_the_rows() -> None:
@@ -111,54 +127,130 @@ def test_low_precision_models_give_float32_rows(rest_of_model: torch.dtype) -> N
     torch.testing.assert_close(rows.sum(-1)[:, 0], torch.ones(3, 4, 3), rtol=0, atol=1e-5)
 
 
-def test_summary_of_rows_against_plain_loops() -> None:
+def test_masses_against_plain_loops() -> None:
     generator = torch.Generator().manual_seed(3)
-    keys = torch.tensor([[[-1, -1], [1, 3], [0, -1]], [[4, 5], [9, -1], [-1, -1]]])
     content = torch.rand(2, 11, generator=generator) < 0.5
-    selection = RowSelection.from_batch(ROWS, keys, MASKS["left"], content)
-    probabilities = torch.rand(2, 4, 3, 11, generator=generator) * selection.visible[:, None]
-    summary = summarize(probabilities, selection)
-    for b in range(2):
-        for r, row in enumerate(ROWS[b].tolist()):
-            causal = [key for key in keys[b, r].tolist() if key >= 0]
-            seen = [j for j in range(row + 1) if MASKS["left"][b, j]]
-            others = [j for j in seen if j not in causal]
-            competing = [j for j in others if content[b, j] and j <= row - LAST_TOKENS]
-            for h in range(4):
-                p = probabilities[b, h, r].tolist()
-                assert summary.causal[b, h, r].tolist()[: len(causal)] == pytest.approx([p[j] for j in causal])
-                assert summary.rest[b, h, r].item() == pytest.approx(sum(p[j] for j in others))
-                assert summary.competing[b, h, r].item() == pytest.approx(sum(p[j] for j in competing))
+    everything = RowSelection.from_batch(ROWS, KEYS, attention_mask=MASKS["left"], content=content)
+    for mask, sees in (
+        (LayerMask(), lambda row, j, start: j >= start),
+        (LayerMask(window=6), lambda row, j, start: j >= start and j > row - 6),
+        (LayerMask(chunk=4), lambda row, j, start: j >= start and (j - start) // 4 == (row - start) // 4),
+    ):
+        selection = everything.within(mask)
+        probabilities = torch.rand(2, 4, 3, 11, generator=generator) * selection.visible()[:, None]
+        mass = row_mass(probabilities, selection)
+        for b, start in enumerate((0, 3)):
+            for r, row in enumerate(ROWS[b].tolist()):
+                seen = [j for j in range(row + 1) if sees(row, j, start)]
+                causal = [key for key in KEYS[b, r].tolist() if key in seen]
+                others = [j for j in seen if j not in causal]
+                competing = [j for j in others if content[b, j] and j <= row - LAST_TOKENS]
+                assert selection.num_visible[b, r] == len(seen)
+                assert selection.num_causal[b, r] == len(causal)
+                assert selection.counted[b, r] == (0 < len(causal) < len(seen))
+                for h in range(4):
+                    p = probabilities[b, h, r].tolist()
+                    assert mass.causal[0, b, h, r].sum().item() == pytest.approx(sum(p[j] for j in causal))
+                    assert mass.rest[0, b, h, r].item() == pytest.approx(sum(p[j] for j in others))
+                    assert mass.competing[0, b, h, r].item() == pytest.approx(sum(p[j] for j in competing))
 
 
 def test_layers_are_resolved_and_checked() -> None:
     model = model_of(CONFIGS["llama"], "sdpa")
-    assert check_capturable(model, None) == (0, 1, 2)
-    assert check_capturable(model, [-1, 0]) == (0, 2)
-    with pytest.raises(ConfigError, match="layers 0 to 2"):
-        check_capturable(model, [3])
-    with pytest.raises(ConfigError, match="layers 0 to 2"):
-        check_capturable(model, [-4])
+    assert list(layer_masks(model)) == [0, 1, 2]
+    assert list(layer_masks(model, [-1, 0])) == [0, 2]
+    for unknown in (3, -4):
+        with pytest.raises(ConfigError, match="layers 0 to 2"):
+            layer_masks(model, [unknown])
 
 
 def test_a_backend_that_cannot_be_captured_is_refused_by_name() -> None:
     model = model_of(CONFIGS["llama"], "sdpa")
-    model.config._attn_implementation = "flex_attention"
-    with pytest.raises(ConfigError, match=r"flex_attention.*sdpa, eager"):
-        check_capturable(model, None)
+    for name in ("xformers", "paged|sdpa"):
+        model.config._attn_implementation = name
+        with pytest.raises(ConfigError, match=rf"{name.replace('|', '.')}.*eager.*flash_attention_2.*flex.*sdpa"):
+            check_backend(model)
 
 
-def test_a_window_shorter_than_the_sequence_is_refused() -> None:
-    config = MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=4)
-    with pytest.raises(ConfigError, match=r"sliding window of 4.*11 tokens"):
-        inspect_rows(model_of(config, "sdpa"), input_ids(), ROWS)
+def test_a_backend_that_somebody_else_registered_is_captured() -> None:
+    """Hub kernels come under names of their own, after the import."""
+    calls = []
+
+    def kernel(*args: object, **options: object) -> object:
+        calls.append(options)
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](*args, **options)
+
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    AttentionInterface.register("somebody/kernel", kernel)
+    AttentionMaskInterface.register("somebody/kernel", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    try:
+        model = model_of(CONFIGS["llama"], "sdpa").eval()
+        expected = inspect_rows(model, input_ids(), ROWS, MASKS["left"])
+        model.config._attn_implementation = "somebody/kernel"
+        assert check_backend(model) == "somebody/kernel"
+        rows = inspect_rows(model, input_ids(), ROWS, MASKS["left"])
+        assert len(calls) == 3
+        assert torch.equal(rows, expected)
+    finally:
+        del ALL_ATTENTION_FUNCTIONS._global_mapping["somebody/kernel"]
+        del ALL_MASK_ATTENTION_FUNCTIONS._global_mapping["somebody/kernel"]
+
+
+def test_a_window_that_the_configuration_does_not_know_is_refused() -> None:
+    model = model_of(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=4), "sdpa")
+    masks = layer_masks(model)
+    model.config.sliding_window = 5
+    selection = RowSelection.from_batch(ROWS, KEYS, attention_mask=MASKS["none"])
+    capture = RowCapture(selection, masks, grad=False, at_once=True)
+    with capture.observe(model):
+        model(input_ids(), use_cache=False)
+    with pytest.raises(ConfigError, match="a sliding window of 5, where its configuration says a sliding window of 4"):
+        list(capture.groups())
+
+
+def test_padding_inside_a_sequence_is_refused() -> None:
+    mask = MASKS["none"].clone()
+    mask[0, 4] = 0
+    with pytest.raises(ConfigError, match="sequence 0.*inside"):
+        inspect_rows(model_of(CONFIGS["llama"], "sdpa"), input_ids(), ROWS, mask)
 
 
 def test_a_cache_is_refused() -> None:
     model = model_of(CONFIGS["llama"], "sdpa")
     cache = model(input_ids(), use_cache=True).past_key_values
-    capture = RowCapture(ROWS, visible_keys(ROWS, MASKS["none"]), lambda rows: rows, [0], True)
-    with capturing(model, capture):
+    capture = capture_of(model, MASKS["none"])
+    with capture.observe(model):
         model(input_ids()[:, -1:], past_key_values=cache)
-    with pytest.raises(ConfigError, match="a cache in use"):
-        capture.in_order()
+    with pytest.raises(ConfigError, match=r"1 queries and 12 keys for 11 positions \(a cache"):
+        list(capture.groups())
+
+
+def test_reentrant_checkpointing_is_refused_where_it_happens() -> None:
+    """It would give captured attention no gradient, without a word."""
+    model = model_of(CONFIGS["llama"], "sdpa").train()
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    capture = capture_of(model, MASKS["none"])
+    with capture.observe(model):
+        model(input_ids(), use_cache=False)
+    with pytest.raises(ConfigError, match="reentrant gradient checkpointing"):
+        list(capture.groups())
+
+
+def test_bidirectional_attention_is_refused() -> None:
+    config = deepcopy(CONFIGS["llama"])
+    model = model_of(config, "sdpa")
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False
+    with pytest.raises(ConfigError, match="not causal"):
+        inspect_rows(model, input_ids(), ROWS)
+
+
+@pytest.mark.slow
+def test_flex_attention_forward() -> None:
+    """Forward alone: on a CPU flex attention has no backward. It compiles for half a minute."""
+    expected = inspect_rows(model_of(CONFIGS["mistral"], "sdpa").eval(), input_ids(), ROWS, MASKS["left"])
+    rows = inspect_rows(model_of(CONFIGS["mistral"], "flex_attention").eval(), input_ids(), ROWS, MASKS["left"])
+    torch.testing.assert_close(rows, expected, rtol=0, atol=1e-5)

@@ -144,3 +144,46 @@ def test_rows_predict_the_same_tokens_after_padding_as_before():
 def test_settings_out_of_range_are_refused(settings: tuple[Any, ...], words: str):
     with pytest.raises(ConfigError, match=words):
         CausalCollator(*settings)
+
+
+def test_padding_free_joins_the_examples() -> None:
+    features = [
+        {
+            "input_ids": [5, 6, 7],
+            "labels": [-100, 6, 7],
+            "query_rows": [1],
+            "causal_keys": [[0, 1]],
+            "causal_weights": [[1.0, 2.0]],
+            "content": [1, 0, 0],
+        },
+        {
+            "input_ids": [8, 9],
+            "labels": [8, 9],
+            "query_rows": [],
+            "causal_keys": [],
+            "causal_weights": [],
+            "content": [0, 1],
+        },
+        {
+            "input_ids": [3, 4],
+            "labels": [-100, 4],
+            "query_rows": [1],
+            "causal_keys": [[0]],
+            "causal_weights": [[1.0]],
+            "content": [1, 1],
+        },
+    ]
+    batch = CausalCollator(0, padding_free=True)(features)
+    assert "attention_mask" not in batch
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 3, 4]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9, -100, 4]]  # no label is predicted across examples
+    assert batch["query_rows"].tolist() == [[1, 6]]
+    assert batch["causal_keys"].tolist() == [[[0, 1], [5, -1]]]
+    assert batch["causal_weights"].tolist() == [[[1.0, 2.0], [1.0, 0.0]]]
+    assert batch["content"].tolist() == [[True, False, False, False, True, True, True]]
+
+
+def test_padding_free_has_nothing_to_round_up() -> None:
+    with pytest.raises(ConfigError, match="padding_free"):
+        CausalCollator(0, pad_to_multiple_of=8, padding_free=True)

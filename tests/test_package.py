@@ -38,7 +38,7 @@ FLOORS = (
     "provenance io",
     "grounding records published loading",
     "stg",
-    "rendering alignment alignment_report supervision",
+    "rendering alignment alignment_report supervision encoding",
     "collator",
     "objectives schedules",
     "attention re_attention",

@@ -189,6 +189,7 @@ def test_words() -> None:
     }
     with pytest.raises(ConfigError, match="given twice"):
         read_words(["--a", "1", "--a", "2"])
+    assert read_words(["--no-self-check", "--no_x", "1"]) == {"self_check": False, "no_x": 1}
 
 
 @given(st.lists(st.text(max_size=12), max_size=6))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,100 +10,19 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Trainer,
-)
+from training import EXAMPLES, assert_same_weights, make_examples, make_model, make_tokenizer, settings, train
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
 
-from cattune import tiny
-from cattune.config import CATConfig
+from cattune.attention import LayerMask
 from cattune.errors import AlignmentError, ConfigError
-from cattune.examples import CausalLink, Example, Span
 from cattune.records import example_to_dict
 from cattune.supervision import encode_examples
 from cattune.trainer import CATTrainer
 
-NAMES = ["red", "blue", "green", "old", "new", "big"]
-
-
-def make_examples(count: int, seed: int = 0, linked: float = 1.0) -> list[Example]:
-    """Prompts of uneven length whose completion repeats the value of one or two named attributes."""
-    rng = random.Random(seed)
-    examples = []
-    for index in range(count):
-        names = rng.sample(NAMES, rng.randint(2, len(NAMES)))
-        prompt, spans = "", []
-        for name in names:
-            prompt += f"{name}: "
-            value = str(rng.randint(0, 9))
-            spans.append(Span("prompt", len(prompt), len(prompt) + len(value)))
-            prompt += f"{value}, "
-        causes = tuple(spans[: rng.randint(1, 2)])
-        completion = " ".join(prompt[cause.start : cause.end] for cause in causes)
-        link = CausalLink(Span("completion", 0, len(completion)), causes)
-        prompt += "so: "
-        links = (link,) if rng.random() < linked else ()
-        examples.append(Example(id=f"e{index}", prompt=prompt, completion=completion, links=links))
-    return examples
-
-
-EXAMPLES = make_examples(16, linked=0.7)
-
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return tiny.build_tokenizer(tiny.texts_of(EXAMPLES))
-
-
-def make_model(tokenizer: PreTrainedTokenizerFast, implementation: str = "sdpa", layers: int = 2) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        attn_implementation=implementation,
-    )
-    return LlamaForCausalLM(config)
-
-
-def settings(output: Path, **changes: Any) -> CATConfig:
-    defaults: dict[str, Any] = dict(
-        output_dir=str(output),
-        learning_rate=1e-2,
-        per_device_train_batch_size=4,
-        max_steps=4,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        optim="sgd",
-        max_grad_norm=0.0,
-        gamma=0.7,
-    )
-    return CATConfig(**(defaults | changes))
-
-
-def train(tokenizer: PreTrainedTokenizerFast, output: Path, **changes: Any) -> CATTrainer:
-    trainer = CATTrainer(
-        make_model(tokenizer), settings(output, **changes), train_dataset=EXAMPLES, processing_class=tokenizer
-    )
-    trainer.train()
-    return trainer
-
-
-def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module, tolerance: float = 2e-6) -> None:
-    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+    return make_tokenizer()
 
 
 def reference_loss(
@@ -187,6 +105,14 @@ class TestInvariants:
         finally:
             tokenizer.padding_side = "right"
         assert_same_weights(left.model, right.model, 1e-5)
+
+    def test_packing(self, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+        padded = train(tokenizer, tmp_path, objective="contrast")
+        packed = train(tokenizer, tmp_path, objective="contrast", padding_free=True)
+        assert_same_weights(packed.model, padded.model, 1e-5)
+        for one, other in zip(padded.state.log_history, packed.state.log_history, strict=True):
+            if "loss" in one:
+                assert other["re_attention_loss"] == pytest.approx(one["re_attention_loss"], rel=1e-4)
 
     def test_backend(self, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
         trainers = []
@@ -400,6 +326,25 @@ class TestRefusals:
 
     def test_a_backend_that_cannot_be_captured(self, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
         model = make_model(tokenizer)
-        model.config._attn_implementation = "flex_attention"
-        with pytest.raises(ConfigError, match="flex_attention"):
+        model.config._attn_implementation = "xformers"
+        with pytest.raises(ConfigError, match="xformers"):
             CATTrainer(model, settings(tmp_path), train_dataset=EXAMPLES, processing_class=tokenizer)
+
+    def test_attention_that_the_self_check_finds_wrong(
+        self, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    ) -> None:
+        """Before the first step, unless it is told not to."""
+
+        def trainer(**changes: Any) -> CATTrainer:
+            built = CATTrainer(
+                make_model(tokenizer), settings(tmp_path, **changes), train_dataset=EXAMPLES, processing_class=tokenizer
+            )
+            built._re_attention.masks = {0: LayerMask(window=3), 1: LayerMask()}
+            return built
+
+        refused = trainer()
+        with pytest.raises(ConfigError, match=r"self-check: in layer 0 \(a sliding window of 3\)"):
+            refused.train()
+        assert refused.state.global_step == 0
+        assert_same_weights(refused.model, make_model(tokenizer), 0.0)
+        trainer(self_check=False).train()

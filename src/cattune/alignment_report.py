@@ -7,6 +7,7 @@ Three sums always hold: links = aligned links + lost "link: ...", and the same f
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -27,7 +28,7 @@ class AlignmentReport:
         rows: rows that count: 0 < causal keys < visible keys.
         lost: how many links, causes, rows and keys were lost, by reason ("link: ...", "cause: ...", ...).
         refused: links that the examples came with and that could not be grounded, by reason.
-        losses: the example, the reason and what was lost, for each loss; `problems` says it in words.
+        named: by reason, the example's id and what was lost; all losses, or the first `max_named` of each reason.
     """
 
     examples: int = 0
@@ -43,34 +44,58 @@ class AlignmentReport:
     rows: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    losses: list[tuple[Example, str, Span | RefusedLink | str]] = field(default_factory=list, repr=False)
+    max_named: int | None = None
+    named: dict[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
 
     def __add__(self, other: AlignmentReport) -> AlignmentReport:
-        """The report on both reports' examples."""
-        return AlignmentReport(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        """The report on both reports' examples, as one that had seen them in this order."""
+        limits = [limit for limit in (self.max_named, other.max_named) if limit is not None]
+        limit = min(limits, default=None)
+        reasons = dict.fromkeys([*self.named, *other.named])
+        added: dict[str, Any] = {
+            f.name: getattr(self, f.name) + getattr(other, f.name)
+            for f in fields(self)
+            if f.name not in ("named", "max_named")
+        }
+        named = {reason: (self.named.get(reason, []) + other.named.get(reason, []))[:limit] for reason in reasons}
+        return AlignmentReport(**added, max_named=limit, named=named)
 
     def lose(self, example: Example, reason: str, what: Span | str, count: int = 1) -> None:
         """Count a loss and name it."""
         self.lost[reason] += count
-        self.losses.append((example, reason, what))
+        self._name(example, reason, what)
 
     def refuse(self, example: Example, link: RefusedLink) -> None:
         """Count a link that could not be grounded and name it."""
         self.refused[link.reason] += 1
-        self.losses.append((example, link.reason, link))
+        self._name(example, f"refused: {link.reason}", link)
+
+    def _name(self, example: Example, reason: str, what: Span | RefusedLink | str) -> None:
+        named = self.named.setdefault(reason, [])
+        if self.max_named is None or len(named) < self.max_named:
+            named.append((example.id, _in_words(example, what)))
 
     @property
     def problems(self) -> list[tuple[str, str, str]]:
-        """(example id, reason, detail) for each loss, in words; written when it is asked for, most runs never do."""
-        return [_in_words(*loss) for loss in self.losses]
+        """(example id, reason, detail) for each loss that is named."""
+        return [(name, reason, detail) for reason, losses in self.named.items() for name, detail in losses]
 
     def to_dict(self) -> dict[str, Any]:
-        """All counts and problems, ready for JSON."""
-        result = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "losses"}
+        """All counts and problems, ready for JSON; `from_dict` gives an equal report back."""
+        result = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "named"}
         result["lost"] = dict(sorted(self.lost.items()))
         result["refused"] = dict(sorted(self.refused.items()))
         result["problems"] = [{"id": i, "reason": reason, "detail": detail} for i, reason, detail in self.problems]
         return result
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> AlignmentReport:
+        """The report of what `to_dict` gave."""
+        values = {f.name: record[f.name] for f in fields(cls) if f.name != "named"}
+        named: dict[str, list[tuple[str, str]]] = {}
+        for problem in record["problems"]:
+            named.setdefault(problem["reason"], []).append((problem["id"], problem["detail"]))
+        return cls(**values | {"lost": Counter(record["lost"]), "refused": Counter(record["refused"]), "named": named})
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -86,10 +111,10 @@ class AlignmentReport:
         return "\n".join(lines)
 
 
-def _in_words(example: Example, reason: str, what: Span | RefusedLink | str) -> tuple[str, str, str]:
+def _in_words(example: Example, what: Span | RefusedLink | str) -> str:
     if isinstance(what, Span):
-        return example.id, reason, f"{what.field}[{what.start}:{what.end}] {example.text_of(what)!r}"
+        return f"{what.field}[{what.start}:{what.end}] {example.text_of(what)!r}"
     if isinstance(what, RefusedLink):
         cause = "" if what.cause is None else f" <- {what.cause!r}"
-        return example.id, f"refused: {reason}", repr(what.effect) + cause
-    return example.id, reason, what
+        return repr(what.effect) + cause
+    return what

@@ -19,6 +19,8 @@ class CausalCollator:
         pad_token_id: what fills `input_ids`; the attention mask hides it.
         padding_side: "right" or "left"; left padding moves rows and keys along with their tokens.
         pad_to_multiple_of: round the sequence length up to a multiple of this, None leaves it.
+        padding_free: join the batch's examples into one row and tell them apart by `position_ids`, which start again
+            from 0, in place of an `attention_mask`; nothing is padded but the rows' keys.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -29,6 +31,7 @@ class CausalCollator:
         pad_token_id: int,
         padding_side: Literal["right", "left"] = "right",
         pad_to_multiple_of: int | None = None,
+        padding_free: bool = False,
     ) -> None:
         if padding_side not in ("right", "left"):
             raise ConfigError(f"padding_side is {padding_side!r}; expected 'right' or 'left'")
@@ -36,7 +39,10 @@ class CausalCollator:
             raise ConfigError(f"pad_to_multiple_of is {pad_to_multiple_of}; expected 1 or more, or None")
         if pad_token_id is None or pad_token_id < 0:
             raise ConfigError(f"pad_token_id is {pad_token_id}; expected a token id; set tokenizer.pad_token")
+        if padding_free and pad_to_multiple_of is not None:
+            raise ConfigError("padding_free leaves nothing to pad to a multiple; give one of the two")
         self.pad_token_id = pad_token_id
+        self.padding_free = padding_free
         self.padding_side = padding_side
         self.pad_to_multiple_of = pad_to_multiple_of
 
@@ -46,8 +52,15 @@ class CausalCollator:
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, S) long; `query_rows` (B, R) long and `causal_keys` (B, R, K)
             long, -1 where padded; `causal_weights` (B, R, K) float32, 0 where padded; `content` (B, S) bool, if the
-            features have it.
+            features have it. With `padding_free` B is 1 and `position_ids` (1, S) stands for `attention_mask`.
         """
+        if self.padding_free:
+            return self._pad([_joined(features)], np.concatenate([np.arange(len(f["input_ids"])) for f in features]))
+        return self._pad(features)
+
+    def _pad(
+        self, features: Sequence[Mapping[str, Any]], position_ids: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
         lengths = np.array([len(feature["input_ids"]) for feature in features])
         step = self.pad_to_multiple_of or 1
         width = -(-int(lengths.max()) // step) * step
@@ -62,13 +75,32 @@ class CausalCollator:
 
         batch = {
             "input_ids": tokens("input_ids", self.pad_token_id),
-            "attention_mask": torch.from_numpy(real.astype(np.int64)),
             "labels": tokens("labels", IGNORED),
             **_supervision(features, shifts),
         }
+        if position_ids is None:
+            batch["attention_mask"] = torch.from_numpy(real.astype(np.int64))
+        else:
+            batch["position_ids"] = torch.from_numpy(position_ids).unsqueeze(0)
         if all("content" in feature for feature in features):
             batch["content"] = tokens("content", 0, np.bool_)
         return batch
+
+
+def _joined(features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One feature with the tokens of all, one after the other, and rows and keys that point at theirs."""
+    joined: dict[str, Any] = {name: [] for name in features[0]}
+    for feature in features:
+        start = len(joined["input_ids"])
+        joined["input_ids"] += feature["input_ids"]
+        # The first label is never predicted, least of all from the example before.
+        joined["labels"] += [IGNORED, *feature["labels"][1:]]
+        joined["query_rows"] += [row + start for row in feature["query_rows"]]
+        joined["causal_keys"] += [[key + start for key in keys] for keys in feature["causal_keys"]]
+        joined["causal_weights"] += feature["causal_weights"]
+        if "content" in joined:
+            joined["content"] += feature["content"]
+    return joined
 
 
 def _supervision(features: Sequence[Mapping[str, Any]], shifts: np.ndarray) -> dict[str, torch.Tensor]:

@@ -51,6 +51,17 @@ class CATConfig(TrainingArguments):
     max_length: int | None = field(
         default=None, metadata={"help": "Keep the first so many tokens of an example; what is lost is counted."}
     )
+    dataset_num_proc: int | None = field(
+        default=None, metadata={"help": "Processes that encode a `datasets.Dataset`; by default this one alone."}
+    )
+    padding_free: bool = field(
+        default=False,
+        metadata={"help": "Join the examples of a batch into one row, told apart by their positions, without padding."},
+    )
+    self_check: bool = field(
+        default=True,
+        metadata={"help": "Compare captured attention with the model's own on the first batch; refuse if they differ."},
+    )
     strict: bool = field(
         default=False,
         metadata={"help": "Refuse to train when any causal link cannot be used, instead of reporting it."},
@@ -77,6 +88,12 @@ class CATConfig(TrainingArguments):
         )
         _require(self.max_length is None or self.max_length > 1, "max_length", self.max_length, "at least 2")
         _require(
+            self.dataset_num_proc is None or _counts(self.dataset_num_proc),
+            "dataset_num_proc",
+            self.dataset_num_proc,
+            "a whole number of processes, at least 1, or none given",
+        )
+        _require(
             self.layers is None or bool(self.layers), "layers", self.layers, "at least one layer, or none given for all"
         )
         _require(
@@ -96,6 +113,10 @@ class CATConfig(TrainingArguments):
 
 def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

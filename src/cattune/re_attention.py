@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cattune.attention.capture import RowCapture, check_capturable
-from cattune.attention.rows import LayerRows, RowSelection, summarize
+from cattune.attention import MaskGroup, RowCapture, RowSelection, check_backend, layer_masks
 from cattune.errors import ConfigError
 from cattune.objectives import Objective, RowAttention, get_objective
 
@@ -21,9 +21,12 @@ AGGREGATIONS = ("mean", "layer", "head")
 class RowSums(NamedTuple):
     """Sums over the counted rows of a batch: scalars, of which only `loss` carries a gradient.
 
+    Each mask group (the layers that see the same keys) has its own counted rows and weighs in with its share of the
+    layers, in every sum.
+
     Attributes:
         loss: row losses. mass: causal masses. mean_causal, mean_rest: mean attention to a causal and to another visible
-            key. rows: how many rows counted.
+            key. rows: how many rows counted, a whole number where there is one mask group.
     """
 
     loss: Tensor
@@ -43,6 +46,9 @@ class ReAttention:
         aggregation: one of `AGGREGATIONS`.
         layers, heads: indices, negative ones from the end; None for all.
 
+    Attributes:
+        masks: the chosen layers, and how far back each sees.
+
     Raises:
         ConfigError: a name is unknown, a layer or head does not exist, or the attention cannot be captured.
     """
@@ -59,19 +65,31 @@ class ReAttention:
         self.objective = get_objective(objective)
         self.alpha = alpha
         self.aggregation = aggregation
-        self.layers = check_capturable(model, layers)
+        check_backend(model)
+        self.masks = layer_masks(model, layers)
         self.heads = heads
         num_heads = model.config.get_text_config().num_attention_heads
         if unknown := [head for head in heads or () if not -num_heads <= head < num_heads]:
             raise ConfigError(f"heads {unknown}: the model has heads 0 to {num_heads - 1} in each layer")
 
-    def start(self, selection: RowSelection, *, grad: bool) -> RowCapture:
-        """A capture of the selected rows in the chosen layers and heads, to be opened with `capturing`."""
+    def start(self, selection: RowSelection, *, grad: bool, at_once: bool = False) -> RowCapture:
+        """A capture of the selected rows in the chosen layers and heads; see `RowCapture`."""
         return RowCapture(
-            selection.query_rows, selection.visible, lambda rows: self._reduce(rows, selection), self.layers, grad
+            selection,
+            self.masks,
+            heads=self.heads,
+            average_heads=self.aggregation != "head",
+            grad=grad,
+            at_once=at_once,
         )
 
-    def sums(self, capture: RowCapture, selection: RowSelection, causal_weights: Tensor) -> RowSums:
+    def count_rows(self, selection: RowSelection) -> Tensor:
+        """How many rows of a batch count: a scalar in float32, the mean over layers."""
+        counts = Counter(self.masks.values())
+        rows = [selection.within(mask).counted.sum() * (count / len(self.masks)) for mask, count in counts.items()]
+        return torch.stack(rows).sum().to(torch.float32)
+
+    def sums(self, capture: RowCapture, causal_weights: Tensor) -> RowSums:
         """Sums the row losses of the batch that was captured, and what is logged beside them.
 
         Args:
@@ -80,38 +98,27 @@ class ReAttention:
         Raises:
             ConfigError: a chosen layer could not be captured.
         """
-        return row_sums(
-            capture.in_order(), selection, causal_weights, self.objective, self.alpha, join=self.aggregation == "mean"
-        )
-
-    def _reduce(self, probabilities: Tensor, selection: RowSelection) -> LayerRows:
-        if self.heads is not None:
-            probabilities = probabilities[:, list(self.heads)]
-        if self.aggregation != "head":
-            probabilities = probabilities.mean(1, keepdim=True)
-        return summarize(probabilities, selection)
+        join = self.aggregation == "mean"
+        totals: list[Tensor] | None = None
+        for group in capture.groups():
+            share = len(group.layers) / len(self.masks)
+            sums = [share * part for part in group_sums(group, causal_weights, self.objective, self.alpha, join)]
+            totals = sums if totals is None else [a + b for a, b in zip(totals, sums, strict=True)]
+        assert totals is not None  # there is at least one layer
+        return RowSums(*totals)
 
 
-def row_sums(
-    layers: Sequence[LayerRows],
-    selection: RowSelection,
-    causal_weights: Tensor,
-    objective: Objective,
-    alpha: float,
-    join: bool,
-) -> RowSums:
-    """Applies the objective to each captured layer (to their mean if `join`) and sums over counted rows."""
-    # (L, H, B, R, K) and (L, H, B, R); H is 1 where a layer's heads were averaged.
-    causal = torch.stack([layer.causal for layer in layers]).movedim(2, 1)
-    rest = torch.stack([layer.rest for layer in layers]).movedim(2, 1)
-    competing = torch.stack([layer.competing for layer in layers]).movedim(2, 1)
+def group_sums(group: MaskGroup, causal_weights: Tensor, objective: Objective, alpha: float, join: bool) -> RowSums:
+    """Applies the objective to each layer of a mask group (to their mean if `join`) and sums over counted rows."""
+    selection = group.selection
+    causal, rest, competing = (part.movedim(1, 2) for part in group.mass)  # (L, H, B, R, K) and (L, H, B, R)
     if join:
-        causal, rest, competing = (x.mean((0, 1), keepdim=True) for x in (causal, rest, competing))
-
-    counted = selection.query_rows >= 0  # (B, R)
-    num_causal = selection.causal.sum(-1).clamp_min(1)
-    num_visible = torch.maximum(selection.visible.sum(-1), num_causal + 1)  # the bound matters in padding rows only
-    prior = causal_weights / causal_weights.sum(-1, keepdim=True).clamp_min(torch.finfo(causal_weights.dtype).tiny)
+        causal, rest, competing = (part.mean((0, 1), keepdim=True) for part in (causal, rest, competing))
+    counted = selection.counted  # (B, R)
+    num_causal = selection.num_causal.clamp_min(1)
+    num_visible = torch.maximum(selection.num_visible, num_causal + 1)  # the bounds matter in rows that do not count
+    weights = causal_weights.masked_fill(selection.causal_keys < 0, 0.0)
+    prior = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
     rows = RowAttention(causal, prior.to(causal.dtype), rest, competing, num_causal, num_visible)
 
     def total(values: Tensor) -> Tensor:  # (L, H, B, R) -> scalar

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from cattune.errors import DataError
 from cattune.examples import SCHEMA, CausalLink, Example, Message, RefusedLink, Span
@@ -24,7 +24,12 @@ from cattune.io import number_text, shown
 READABLE_SCHEMAS = (SCHEMA,)
 """The schema versions that this release reads."""
 
+_LINK_KEYS = ("effect", "causes", "weight", "source")
+_SPAN_KEYS = ("field", "start", "end", "text")
 _KEYS = frozenset({"schema", "id", "prompt", "completion", "messages", "links", "refused", "metadata"})
+
+_Place: TypeAlias = "str | tuple[_Place, str] | tuple[_Place, str, int]"
+"""Where a value of a record stands; put into words only when something is wrong with it, or reading would be slow."""
 
 
 def example_to_dict(example: Example) -> dict[str, Any]:
@@ -82,8 +87,8 @@ def example_from_dict(record: Mapping[str, Any], where: str = "record", default_
     name = record_id(given, ("id",), where, default_id)
     inside = f"{where}, example {shown(name)}"
     prompt, completion, messages = _content(given, inside)
-    links = [_link(link, f"{inside}, links[{i}]") for i, link in enumerate(_list(given, "links", inside))]
-    refused = [_refused(link, f"{inside}, refused[{i}]") for i, link in enumerate(_list(given, "refused", inside))]
+    links = [_link(link, (inside, "links", i)) for i, link in enumerate(_list(given, "links", inside))]
+    refused = [_refused(link, (inside, "refused", i)) for i, link in enumerate(_list(given, "refused", inside))]
     metadata = _metadata(given, inside)
     try:
         example = Example(
@@ -150,43 +155,46 @@ def _message(value: Any, where: str) -> Message:
     return Message(_text(message, "role", where), _text(message, "content", where))
 
 
-def _link(value: Any, where: str) -> tuple[CausalLink, list[tuple[Span, str]]]:
+def _link(value: Any, where: _Place) -> tuple[CausalLink, list[tuple[Span, str]]]:
     """A link, and those of its spans that say their text, with that text."""
-    link = _mapping(value, where, ("effect", "causes", "weight", "source"))
-    effect = _span(link.get("effect"), f"{where}, effect")
-    causes = [_span(cause, f"{where}, causes[{i}]") for i, cause in enumerate(_list(link, "causes", where))]
+    link = _mapping(value, where, _LINK_KEYS)
+    effect = _span(link.get("effect"), (where, "effect"))
+    causes = [_span(cause, (where, "causes", i)) for i, cause in enumerate(_list(link, "causes", where))]
     weight = link.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise DataError(f"{where}: 'weight' must be a number, got {shown(weight)}")
+        raise DataError(f"{_at(where)}: 'weight' must be a number, got {shown(weight)}")
     source = _text(link, "source", where) if "source" in link else "unknown"
     try:
-        made = CausalLink(effect[0], tuple(span for span, _ in causes), float(weight), source)
+        made = CausalLink(effect[0], tuple([span for span, _ in causes]), float(weight), source)
     except (DataError, OverflowError) as error:
-        raise DataError(f"{where}: {error}") from None
+        raise DataError(f"{_at(where)}: {error}") from None
     return made, [(span, text) for span, text in (effect, *causes) if text is not None]
 
 
-def _span(value: Any, where: str) -> tuple[Span, str | None]:
-    span = _mapping(value, where, ("field", "start", "end", "text"))
+def _span(value: Any, where: _Place) -> tuple[Span, str | None]:
+    span = _mapping(value, where, _SPAN_KEYS)
     field = _text(span, "field", where)
     text = _text(span, "text", where) if "text" in span else None
-    start, end = (_position(span.get(key), f"{where}.{key}") for key in ("start", "end"))
+    start, end = _position(span, "start", where), _position(span, "end", where)
     try:
         return Span(field, start, end), text
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        raise DataError(f"{_at(where)}: {error}") from None
 
 
-def _position(value: Any, where: str) -> int:
+def _position(span: Mapping[str, Any], key: str, where: _Place) -> int:
+    value = span.get(key)
+    if type(value) is int:
+        return value
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)
+        return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise DataError(f"{where}: expected a whole number of code points, got {shown(value)}") from None
+        raise DataError(f"{_at(where)}.{key}: expected a whole number of code points, got {shown(value)}") from None
 
 
-def _refused(value: Any, where: str) -> RefusedLink:
+def _refused(value: Any, where: _Place) -> RefusedLink:
     link = _mapping(value, where, ("effect", "cause", "reason"))
     cause = _text(link, "cause", where) if "cause" in link else None
     return RefusedLink(_text(link, "effect", where), cause, _text(link, "reason", where))
@@ -212,8 +220,9 @@ def _metadata(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_texts(example: Example, spans: list[tuple[Span, str]], where: str) -> None:
+    fields = example.fields
     for span, text in spans:
-        found = example.text_of(span)
+        found = fields[span.field][span.start : span.end]
         if found != text:
             raise DataError(
                 f"{where}: the span {span.field}[{span.start}:{span.end}] covers {shown(found)}, but its 'text' is "
@@ -221,35 +230,41 @@ def _check_texts(example: Example, spans: list[tuple[Span, str]], where: str) ->
             )
 
 
-def _mapping(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
+def _at(where: _Place) -> str:
+    if isinstance(where, str):
+        return where
+    return f"{_at(where[0])}, {where[1]}" + "".join(f"[{index}]" for index in where[2:])
+
+
+def _mapping(value: Any, where: _Place, keys: Sequence[str]) -> dict[str, Any]:
     """The mapping without its empty values; keys that would be lost are refused."""
-    if not isinstance(value, Mapping):
-        raise DataError(f"{where}: expected a mapping with {', '.join(keys)}, got {shown(value)}")
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise DataError(f"{_at(where)}: expected a mapping with {', '.join(keys)}, got {shown(value)}")
     given = {key: item for key, item in value.items() if item is not None}
-    unknown = [key for key in given if key not in keys]
-    if unknown:
-        raise DataError(f"{where}: unknown key {shown(unknown[0])}; the keys are {', '.join(keys)}")
+    for key in given:
+        if key not in keys:
+            raise DataError(f"{_at(where)}: unknown key {shown(key)}; the keys are {', '.join(keys)}")
     return given
 
 
-def _list(record: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
+def _list(record: Mapping[str, Any], key: str, where: _Place) -> Sequence[Any]:
     value = record.get(key, [])
     if not _is_list(value):
-        raise DataError(f"{where}: {key!r} must be a list, got {shown(value)}")
+        raise DataError(f"{_at(where)}: {key!r} must be a list, got {shown(value)}")
     items: Sequence[Any] = value
     return items
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
 
 
-def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+def _text(record: Mapping[str, Any], key: str, where: _Place) -> str:
     if key not in record:
-        raise DataError(f"{where}: the field {key!r} is missing")
+        raise DataError(f"{_at(where)}: the field {key!r} is missing")
     value = record[key]
     if not isinstance(value, str):
-        raise DataError(f"{where}: {key!r} must be a string, got {shown(value)}")
+        raise DataError(f"{_at(where)}: {key!r} must be a string, got {shown(value)}")
     return value
 
 

@@ -30,7 +30,11 @@ _Keys: TypeAlias = tuple[list[int], list[float]]
 
 
 def encode_examples(
-    examples: Iterable[Example], tokenizer: Any, max_length: int | None = None, content: bool = False
+    examples: Iterable[Example],
+    tokenizer: Any,
+    max_length: int | None = None,
+    content: bool = False,
+    max_named: int | None = None,
 ) -> tuple[list[dict[str, Any]], AlignmentReport]:
     """Turn examples into token ids, labels and supervision, as plain lists.
 
@@ -45,6 +49,7 @@ def encode_examples(
         tokenizer: a fast tokenizer of transformers.
         max_length: keep at most this many tokens, the first ones; None keeps all.
         content: whether to mark content tokens.
+        max_named: the report names the first so many losses of each reason and counts the others; None names all.
 
     Returns:
         A feature for each example that keeps a completion token, in order, and the report on all of them.
@@ -56,7 +61,7 @@ def encode_examples(
     if max_length is not None and max_length < 2:
         raise ConfigError(f"max_length is {max_length}; expected 2 or more, or None, since token 0 is never predicted")
     features = []
-    supervisor = _Supervisor(tokenizer.eos_token_id if fast_backend(tokenizer) else None, max_length)
+    supervisor = _Supervisor(tokenizer.eos_token_id if fast_backend(tokenizer) else None, max_length, max_named)
     render = Renderer(tokenizer)
     iterator = iter(examples)
     while batch := list(islice(iterator, _BATCH)):
@@ -128,10 +133,10 @@ def _end_once(tokens: Tokens, eos: int | None) -> None:
 class _Supervisor:
     """Builds the features, one example after the other, and the report on all of them."""
 
-    def __init__(self, eos: int | None, max_length: int | None) -> None:
+    def __init__(self, eos: int | None, max_length: int | None, max_named: int | None) -> None:
         self.eos = eos
         self.max_length = max_length
-        self.report = AlignmentReport()
+        self.report = AlignmentReport(max_named=max_named)
 
     def feature(self, example: Example, rendering: Rendering, tokens: Tokens) -> dict[str, Any] | None:
         """The example's feature, or None when truncation leaves no completion token to learn."""
@@ -190,19 +195,21 @@ class _Supervisor:
                 if not effect:
                     continue
             last = effect[-1]
-            keys: set[int] = set()
+            found = []
             for cause in link.causes:
                 touched = find(cause)
                 if touched and touched[0] < last:
-                    keys.update(touched)
-                    aligned += 1
+                    found.append(touched)
                 else:
                     self._lose_cause(cause, touched)
-            if keys:
+            if found:
+                aligned += len(found)
                 aligned_links += 1
+                keys = list(found[0]) if len(found) == 1 else sorted(set().union(*found))
             else:
+                keys = []
                 report.lose(self.example, "link: none of its causes aligns", link.effect)
-            shared = sorted(keys), [link.weight] * len(keys)
+            shared = keys, [link.weight] * len(keys)
             for token in effect:
                 targets[token] = _merge(targets[token], shared) if token in targets else shared
         report.links += len(links)

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from cattune.attention import RowSelection, capturing
+from cattune.alignment_report import AlignmentReport
+from cattune.attention import RowSelection, is_checkpointing, is_compiled, self_check
 from cattune.collator import CausalCollator
 from cattune.config import CATConfig
+from cattune.encoding import encode
 from cattune.errors import AlignmentError, ConfigError
 from cattune.examples import Example
-from cattune.loading import examples_from_dataset
 from cattune.re_attention import ReAttention, RowSums
 from cattune.schedules import gamma_at
-from cattune.supervision import AlignmentReport, encode_examples
+from cattune.supervision import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,7 +43,7 @@ class CATTrainer(Trainer):
     """Fine-tunes a causal language model with cross-entropy on the completion and the Re-Attention loss.
 
     Args:
-        model: a decoder whose attention runs on a backend in `attention.CAPTURABLE`.
+        model: a decoder whose attention can be captured (docs/capture.md).
         args: the settings.
         train_dataset: examples, or a `datasets.Dataset` in the JSONL schema.
         eval_dataset: the same, or a dict of named splits.
@@ -88,11 +89,18 @@ class CATTrainer(Trainer):
         if peft_config is not None:
             from peft import get_peft_model
 
+            if args.gamma > 0 and peft_config.is_prompt_learning:
+                raise ConfigError(
+                    f"{type(peft_config).__name__} adds virtual tokens, keys that are at no position of a batch, so "
+                    "that attention cannot be captured; take an adapter of the weights, such as LoRA, or set gamma to 0"
+                )
             model = get_peft_model(model, peft_config)
         super().__init__(
             model=model,
             args=args,
-            data_collator=CausalCollator(_padding_id(processing_class), processing_class.padding_side),
+            data_collator=CausalCollator(
+                _padding_id(processing_class), processing_class.padding_side, padding_free=args.padding_free
+            ),
             train_dataset=train_features,
             eval_dataset=eval_features,
             processing_class=processing_class,
@@ -103,6 +111,7 @@ class CATTrainer(Trainer):
         if not self.model_accepts_loss_kwargs:
             self.compute_loss_func = completion_cross_entropy
         self._capture_scope = ExitStack()
+        self._self_checked = not args.self_check
         self._rows_in_step = torch.ones(())
         self._meter = _Meter()
 
@@ -123,9 +132,13 @@ class CATTrainer(Trainer):
     ) -> tuple[list[Any], Tensor | int | None]:
         """Also counts the supervised rows of the whole optimizer step, over all devices."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = sum(((batch["query_rows"] >= 0).sum() for batch in batches), torch.zeros((), dtype=torch.long))
-        self._rows_in_step = self.accelerator.gather(rows.to(device)).sum().clamp_min(1)
-        self._meter.steps += 1
+        if self._re_attention is not None:
+            rows = torch.zeros((), device=device)
+            for batch in batches:
+                rows += self._re_attention.count_rows(_selection(batch)).to(device)
+            rows = self.accelerator.gather(rows).sum()
+            self._rows_in_step = rows.masked_fill(rows == 0, 1)  # below 1 where only some layers' windows hold a row
+        self._meter.weight += 1
         return batches, num_items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -141,20 +154,26 @@ class CATTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Cross-entropy plus, in training, this micro-batch's share of the Re-Attention loss."""
-        supervision = {name: inputs[name] for name in _SUPERVISION if name in inputs}
-        inputs = {name: value for name, value in inputs.items() if name not in _SUPERVISION}
+        batch, inputs = inputs, {name: value for name, value in inputs.items() if name not in _SUPERVISION}
+        if "position_ids" in inputs:
+            inputs["use_cache"] = False  # with a cache, transformers would let packed sequences see each other
+        if not model.training:
+            num_items_in_batch = None  # the batch's own mean, which is then weighted with its tokens
         gamma = self.gamma if model.training else 0.0
         sums = None
         if self._re_attention is not None and (gamma > 0 or not model.training or self._logs_this_step()):
-            weights = supervision.pop("causal_weights")
-            selection = RowSelection.from_batch(attention_mask=inputs["attention_mask"], **supervision)
-            capture = self._re_attention.start(selection, grad=gamma > 0)
+            selection = _selection(batch)
+            if gamma > 0 and not self._self_checked:
+                self._check_capture(inputs, selection)
+            # Compiled code captures queries and keys alone: what a layer's rows pay would break its graph.
+            at_once = (gamma == 0 or is_checkpointing(self.model)) and not is_compiled(model)
+            capture = self._re_attention.start(selection, grad=gamma > 0, at_once=at_once)
             with ExitStack() as forward_only:
                 scope = self._capture_scope if gamma > 0 else forward_only
-                scope.enter_context(capturing(self.model, capture))
+                scope.enter_context(capture.observe(self.model))
                 loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
             try:
-                sums = self._re_attention.sums(capture, selection, weights)
+                sums = self._re_attention.sums(capture, batch["causal_weights"])
             except ConfigError as error:
                 if self.args.gamma > 0:
                     raise
@@ -162,11 +181,21 @@ class CATTrainer(Trainer):
                 self._re_attention = None
         else:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        self._meter.add(loss.detach(), sums, gamma)
+        tokens = None if model.training else (batch["labels"][:, 1:] != IGNORED).sum()
+        self._meter.add(loss.detach(), sums, gamma, tokens)
         if sums is not None and gamma > 0:
             # Gradients are averaged over processes, hence the factor.
             loss = loss + gamma * sums.loss / self._rows_in_step * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Takes out the examples that only fill up the last batch of several processes: they came before."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
+            numbers = _example_numbers(inputs)
+            first = self.accelerator.process_index * (numbers.max() + 1)
+            inputs = _without(inputs, numbers + first >= state.remainder)
+        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the two losses and the attention's figures since the last log."""
@@ -175,17 +204,29 @@ class CATTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Adds the attention's figures to the evaluation's metrics; its loss is the cross-entropy alone."""
+        """Adds the attention's figures to the evaluation's metrics; its loss is the cross-entropy of a token alone."""
         training_meter, self._meter = self._meter, _Meter()
         try:
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
             figures = self._meter.read(self.accelerator.gather)
         finally:
             self._meter = training_meter
+        if "cross_entropy" in figures:  # the Trainer's own is a mean of means, and depends on how the batches are split
+            output.metrics[f"{metric_key_prefix}_loss"] = figures["cross_entropy"]
         for name in ("re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows"):
             if name in figures:
                 output.metrics[f"{metric_key_prefix}_{name}"] = figures[name]
         return output
+
+    def _check_capture(self, inputs: dict[str, Any], selection: RowSelection) -> None:
+        assert self._re_attention is not None
+        without_labels = {name: value for name, value in inputs.items() if name != "labels"}
+        with self.compute_loss_context_manager():
+            differences = self_check(self.model, without_labels, selection, self._re_attention.masks)
+        for layer, difference in differences.items():
+            mask = self._re_attention.masks[layer]
+            logger.info("self-check: layer %d (%s) agrees to %.1e", layer, mask, difference)
+        self._self_checked = True
 
     def _logs_this_step(self) -> bool:
         return (self.state.global_step + 1) % max(self.state.logging_steps, 1) == 0
@@ -199,12 +240,16 @@ class _Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self.steps = 0
+        self.weight: Tensor | int = 0  # what the cross-entropies are divided by: steps, in evaluation tokens
         self._cross_entropy: Tensor | None = None
         self._rows: Tensor | None = None  # (5,): the fields of RowSums
 
-    def add(self, cross_entropy: Tensor, sums: RowSums | None, gamma: float) -> None:
+    def add(self, cross_entropy: Tensor, sums: RowSums | None, gamma: float, tokens: Tensor | None = None) -> None:
+        """Takes a batch: its share of a step's cross-entropy or, with `tokens`, the mean over so many."""
         self._gamma = gamma
+        if tokens is not None:
+            cross_entropy = torch.where(tokens > 0, cross_entropy * tokens, 0)
+            self.weight = self.weight + tokens
         self._cross_entropy = cross_entropy if self._cross_entropy is None else self._cross_entropy + cross_entropy
         if sums is not None:
             rows = torch.stack([x.detach().to(torch.float32) for x in sums])
@@ -214,8 +259,10 @@ class _Meter:
         """The figures since the last reading; `gather` joins the processes'."""
         figures: dict[str, float] = {}
         if self._cross_entropy is not None:
-            mean = gather(self._cross_entropy.reshape(1)).mean().item()
-            figures = {"cross_entropy": mean / max(self.steps, 1), "gamma": self._gamma}
+            device = self._cross_entropy.device
+            pair = [torch.as_tensor(x, dtype=torch.float32, device=device) for x in (self._cross_entropy, self.weight)]
+            total, weight = gather(torch.stack(pair).unsqueeze(0)).mean(0).tolist()
+            figures = {"cross_entropy": total / (weight or 1), "gamma": self._gamma}
         if self._rows is not None:
             loss, mass, causal, rest, rows = gather(self._rows.unsqueeze(0)).sum(0).tolist()
             figures["supervised_rows"] = rows
@@ -240,6 +287,28 @@ def completion_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: T
     return total / ((labels[:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
+def _selection(batch: Mapping[str, Tensor]) -> RowSelection:
+    names = ("query_rows", "causal_keys", "attention_mask", "position_ids", "content")
+    return RowSelection.from_batch(**{name: batch[name] for name in names if name in batch})
+
+
+def _example_numbers(batch: Mapping[str, Tensor]) -> Tensor:
+    """(B, S): which example of the batch each token belongs to, from 0."""
+    if "position_ids" in batch:
+        return batch["position_ids"].eq(0).cumsum(1) - 1
+    ids = batch["input_ids"]
+    return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
+
+
+def _without(batch: dict[str, Any], tokens: Tensor) -> dict[str, Any]:
+    """The batch without the labels and the supervised rows of some tokens, (B, S) bool."""
+    rows = batch["query_rows"]
+    return batch | {
+        "query_rows": rows.masked_fill(tokens.gather(1, rows.clamp_min(0)), -1),
+        "labels": batch["labels"].masked_fill(tokens, IGNORED),
+    }
+
+
 def _re_attention(model: PreTrainedModel, args: CATConfig) -> ReAttention | None:
     try:
         return ReAttention(model, args.objective, args.alpha, args.aggregation, args.layers, args.heads)
@@ -252,20 +321,24 @@ def _re_attention(model: PreTrainedModel, args: CATConfig) -> ReAttention | None
 
 def _encode(
     data: ExampleData, tokenizer: PreTrainedTokenizerBase, args: CATConfig
-) -> tuple[list[dict[str, Any]], AlignmentReport]:
-    examples = data if isinstance(data, Sequence) else examples_from_dataset(data)
-    features, report = encode_examples(
-        examples, tokenizer, max_length=args.max_length, content=args.objective == "contrast"
-    )
+) -> tuple[list[dict[str, Any]] | Dataset, AlignmentReport]:
+    with args.main_process_first(desc="alignment"):  # the other processes of this machine then find it in the cache
+        features, report = encode(
+            data,
+            tokenizer,
+            max_length=args.max_length,
+            content=args.objective == "contrast",
+            num_proc=args.dataset_num_proc,
+        )
     if args.strict and report.problems:
         raise AlignmentError(f"strict: not every causal link can be used\n{report.summary()}")
     return features, report
 
 
-def _check_trains_something(features: list[dict[str, Any]], report: AlignmentReport, args: CATConfig) -> None:
-    if not features:
+def _check_trains_something(features: list[dict[str, Any]] | Dataset, report: AlignmentReport, args: CATConfig) -> None:
+    if not len(features):
         raise ConfigError(f"the training set has no example to train on\n{report.summary()}")
-    if args.gamma > 0 and not any(example["query_rows"] for example in features):
+    if args.gamma > 0 and not report.rows:
         raise ConfigError(
             "no causal link of the training set could be aligned, so the Re-Attention loss would train nothing; "
             f"mend the links, or set gamma to 0 for plain fine-tuning\n{report.summary()}"

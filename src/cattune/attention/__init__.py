@@ -1,20 +1,28 @@
 """Attention of selected rows, captured beside any forward pass that goes through transformers' attention interface.
 
 The model's own kernel runs untouched. For the selected rows alone the softmax is computed again from the queries and
-keys that the kernel got, so no S x S map ever exists.
+keys that the kernel got, so no S x S map ever exists. `docs/capture.md` shows how.
 """
 
-from cattune.attention.capture import CAPTURABLE, RowCapture, attention_modules, capturing, check_capturable
+from cattune.attention.agreement import self_check
+from cattune.attention.architecture import attention_modules, is_checkpointing, is_compiled, layer_masks
+from cattune.attention.backends import check_backend
+from cattune.attention.capture import MaskGroup, RowCapture
 from cattune.attention.inspect import inspect_rows
-from cattune.attention.rows import RowSelection, visible_keys
+from cattune.attention.rows import RowMass
+from cattune.attention.selection import LayerMask, RowSelection
 
 __all__ = [
-    "CAPTURABLE",
+    "LayerMask",
+    "MaskGroup",
     "RowCapture",
+    "RowMass",
     "RowSelection",
     "attention_modules",
-    "capturing",
-    "check_capturable",
+    "check_backend",
     "inspect_rows",
-    "visible_keys",
+    "is_checkpointing",
+    "is_compiled",
+    "layer_masks",
+    "self_check",
 ]

@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cattune.attention.capture import RowCapture, capturing, check_capturable
-from cattune.attention.rows import visible_keys
+from cattune.attention.architecture import attention_modules, layer_masks
+from cattune.attention.backends import AttentionCall, check_backend, observing
+from cattune.attention.capture import read_layer, unsupported
+from cattune.attention.rows import row_probabilities
+from cattune.attention.selection import RowSelection
+from cattune.errors import ConfigError
 
 
 @torch.no_grad()
@@ -18,20 +22,51 @@ def inspect_rows(
     input_ids: Tensor,
     query_rows: Tensor,
     attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
     layers: Sequence[int] | None = None,
 ) -> Tensor:
     """One forward pass; the probabilities of the chosen rows in the chosen layers.
 
     Args:
-        input_ids: (B, S). query_rows: (B, R) positions, -1 = padding. attention_mask: (B, S), or None for no padding.
+        input_ids: (B, S). query_rows: (B, R) positions, -1 = padding.
+        attention_mask: (B, S), 0 at padding at either end; None for no padding.
+        position_ids: (B, S), for packed sequences: positions inside each, from 0. Not together with `attention_mask`.
         layers: layer indices, negative ones from the end; None for every layer.
 
     Returns:
         (L, B, H, R, S) float32 probabilities, before dropout; all 0 in a padding row.
+
+    Raises:
+        ConfigError: the attention cannot be captured, or there is padding inside a sequence.
     """
-    chosen = check_capturable(model, layers)
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    capture = RowCapture(query_rows, visible_keys(query_rows, mask), lambda probabilities: probabilities, chosen, False)
-    with capturing(model, capture):
-        model(input_ids=input_ids, attention_mask=mask, use_cache=False)
-    return torch.stack(capture.in_order())
+    check_backend(model)
+    masks = layer_masks(model, layers)
+    inputs = {"position_ids": position_ids}
+    if position_ids is None:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        _check_padding(mask)
+        inputs = {"attention_mask": mask}
+    no_keys = query_rows.new_full((*query_rows.shape, 1), -1)
+    selection = RowSelection.from_batch(query_rows, no_keys, **inputs)
+    probabilities: dict[int, Tensor] = {}
+
+    def observer(call: AttentionCall) -> None:
+        mask = masks[call.layer]
+        if reasons := unsupported(call, selection.length, mask):
+            raise ConfigError(f"layer {call.layer} cannot be captured: it uses {' and '.join(reasons)}")
+        with torch.autocast(call.query.device.type, enabled=False):
+            probabilities[call.layer] = row_probabilities(read_layer(call), selection.within(mask))
+
+    modules = attention_modules(model)
+    with torch.compiler.set_stance("force_eager"), observing([modules[layer] for layer in masks], observer):
+        model(input_ids=input_ids, **inputs, use_cache=False)
+    if missing := sorted(masks.keys() - probabilities.keys()):
+        raise ConfigError(f"layers {missing} cannot be captured: their attention is outside transformers' interface")
+    return torch.stack([probabilities[layer] for layer in masks])
+
+
+def _check_padding(attention_mask: Tensor) -> None:
+    real = attention_mask.ne(0).int()
+    blocks = real[:, 0] + (real.diff(dim=1) == 1).sum(1)  # runs of real tokens
+    for index in blocks.gt(1).nonzero().flatten().tolist():
+        raise ConfigError(f"sequence {index} has padding inside; rows can be captured with padding at the ends only")

@@ -20,6 +20,7 @@ Every key may stand in the YAML file or on the command line, which wins:
   output_dir       gets the model, its tokenizer and results.json
   overwrite        true, or --overwrite, to allow a folder that holds files
   gamma, objective, gamma_schedule, layers, heads, aggregation, alpha, max_length, ...   see cattune.CATConfig
+  self_check       compares captured attention with the model's own on the first batch; --no-self-check leaves it out
   learning_rate, num_train_epochs, seed, ...                      as in transformers.TrainingArguments
   peft             settings of a LoraConfig, for instance {r: 64, lora_alpha: 32}
   occurrences, attn_implementation, dtype
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def read_words(words: Sequence[str]) -> dict[str, Any]:
-    """The settings of `[CONFIG.yaml] [--key value ...]`; a key without a value is true, one with several is a list.
+    """The settings of `[CONFIG.yaml] [--key value ...]`: `--key` alone is true, `--no-key` false, many values a list.
 
     Raises:
         ConfigError: the file is missing or is not a mapping, or a word stands where a key should.
@@ -98,7 +99,10 @@ def read_words(words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"{word!r}: expected --key value after the configuration file")
         else:
             given[key].append(word)
-    return settings | {name: _value(values) for name, values in given.items()}
+    for name, values in given.items():
+        off = not values and name.startswith("no_")
+        settings[name.removeprefix("no_") if off else name] = False if off else _value(values)
+    return settings
 
 
 def _value(words: list[str]) -> Any:

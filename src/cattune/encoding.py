@@ -1,0 +1,198 @@
+"""A data set of examples to a data set of features, on disk, in as many processes as are asked for.
+
+However large the data set is, one batch of it at a time is in memory, and the report names a bounded number of losses.
+Neither features nor report depend on the number of processes, and a data set that was encoded before, with the same
+tokenizer and settings, is taken from the cache of `datasets` together with its report.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import tokenizers
+import transformers
+from datasets import Dataset, Features
+from datasets.fingerprint import Hasher
+
+from cattune import alignment, alignment_report, records, rendering, supervision
+from cattune.alignment import fast_backend
+from cattune.alignment_report import AlignmentReport
+from cattune.errors import DataError
+from cattune.examples import Example
+from cattune.io import shown
+from cattune.loading import examples_from_dataset
+from cattune.records import example_from_dict, record_id
+from cattune.supervision import encode_examples
+
+__all__ = ["MAX_NAMED", "encode", "encode_dataset"]
+
+MAX_NAMED = 20
+"""Losses of each reason that a report on training data names; all are counted."""
+
+_BATCH = 1000
+
+_INTS = pa.list_(pa.int32())
+_SCHEMA = pa.schema(
+    {
+        "input_ids": _INTS,
+        "labels": _INTS,
+        "query_rows": _INTS,
+        "causal_keys": pa.list_(_INTS),
+        "causal_weights": pa.list_(pa.list_(pa.float32())),
+    }
+)
+_REPORT = "alignment_report"
+"""The column in which the first row of each batch brings the batch's report along, as JSON."""
+
+_READ = ("schema", "id", "prompt", "completion", "messages", "links", "refused")
+
+FeatureData: TypeAlias = list[dict[str, Any]] | Dataset
+"""Features as `encode_examples` describes them; in a `Dataset`, weights are rounded to 32 bits."""
+
+
+def encode(
+    data: Sequence[Example] | Iterable[Mapping[str, Any]],
+    tokenizer: Any,
+    max_length: int | None = None,
+    content: bool = False,
+    num_proc: int | None = None,
+) -> tuple[FeatureData, AlignmentReport]:
+    """Encode training data: a `datasets.Dataset` to another one, a list of examples, or other rows, to a list.
+
+    Args:
+        data: examples, or rows in this library's JSONL schema.
+        tokenizer, max_length, content: see `encode_examples`.
+        num_proc: for a `datasets.Dataset`, the number of processes.
+
+    Raises:
+        DataError: a row is no example, or there is none.
+        AlignmentError, ConfigError: as `encode_examples`.
+    """
+    if isinstance(data, Dataset):
+        return encode_dataset(data, tokenizer, max_length, content, num_proc)
+    examples = data if isinstance(data, Sequence) else examples_from_dataset(data)
+    return encode_examples(examples, tokenizer, max_length, content, MAX_NAMED)
+
+
+def encode_dataset(
+    dataset: Dataset,
+    tokenizer: Any,
+    max_length: int | None = None,
+    content: bool = False,
+    num_proc: int | None = None,
+) -> tuple[Dataset, AlignmentReport]:
+    """Encode a data set in the JSONL schema, or in TRL's, batch by batch.
+
+    Args:
+        dataset: the rows; one on disk gives features on disk, in its cache folder, one in memory features in memory.
+        tokenizer, max_length, content: see `encode_examples`.
+        num_proc: the number of processes; None and 1 are this one.
+
+    Returns:
+        The features of `encode_examples`, as int32 and float32, and the report, which names `MAX_NAMED` losses of each
+        reason.
+
+    Raises:
+        DataError: the data set has no rows, a row is no example, or two have the same id.
+        AlignmentError, ConfigError: as `encode_examples`.
+    """
+    if not len(dataset):
+        raise DataError("the data set has no rows")
+    _check_ids(dataset)
+    dataset = _with_what_is_read(dataset)
+    schema = _SCHEMA.append(pa.field("content", pa.list_(pa.int8()))) if content else _SCHEMA
+    schema = schema.append(pa.field(_REPORT, pa.string()))
+    settings = {"max_length": max_length, "content": content}
+    encoded = dataset.map(
+        _encode_rows,
+        batched=True,
+        batch_size=_BATCH,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        features=Features.from_arrow_schema(schema),
+        num_proc=num_proc if num_proc != 1 else None,
+        fn_kwargs={"tokenizer": tokenizer, "schema": schema, **settings},
+        new_fingerprint=_fingerprint(dataset, tokenizer, settings),
+        desc="Aligning",
+    )
+    reports = list(_reports(encoded))
+    return _without_empty_batches(encoded, reports).remove_columns(_REPORT), sum(reports, AlignmentReport())
+
+
+def _encode_rows(
+    batch: Mapping[str, list[Any]], indices: list[int], tokenizer: Any, schema: pa.Schema, **settings: Any
+) -> pa.Table:
+    names = list(batch)
+    rows = zip(*(batch[name] for name in names), strict=True)
+    examples = [
+        example_from_dict(dict(zip(names, row, strict=True)), f"row {index}", f"row-{index}")
+        for index, row in zip(indices, rows, strict=True)
+    ]
+    features, report = encode_examples(examples, tokenizer, **settings, max_named=MAX_NAMED)
+    if not features:  # a batch without a row could not bring its report
+        features = [{name: [] for name in schema.names}]
+    columns: dict[str, list[Any]] = {name: [feature[name] for feature in features] for name in schema.names[:-1]}
+    columns[_REPORT] = [json.dumps(report.to_dict()), *[None] * (len(features) - 1)]
+    return pa.table(columns, schema)
+
+
+def _reports(encoded: Dataset) -> Iterator[AlignmentReport]:
+    for chunk in encoded.data.column(_REPORT).chunks:
+        yield from (AlignmentReport.from_dict(json.loads(text)) for text in chunk.drop_null().to_pylist())
+
+
+def _without_empty_batches(encoded: Dataset, reports: list[AlignmentReport]) -> Dataset:
+    """Without the rows that only bring the report of a batch whose examples are all left out."""
+    sizes = [report.examples - report.left_out for report in reports]
+    if all(sizes):
+        return encoded
+    starts = np.cumsum([0, *(size or 1 for size in sizes)])
+    return encoded.select(chain.from_iterable(range(s, s + size) for s, size in zip(starts, sizes, strict=False)))
+
+
+def _with_what_is_read(dataset: Dataset) -> Dataset:
+    """Without metadata, which training never reads and which would have to be decoded for each row."""
+    # Where there is a schema, a column that it does not know is an error, which reading the rows finds.
+    others = () if "schema" in dataset.column_names else set(dataset.column_names) - set(_READ)
+    unread = [name for name in dataset.column_names if name == "metadata" or name in others]
+    return dataset.with_format(None).remove_columns(unread)
+
+
+def _check_ids(dataset: Dataset) -> None:
+    """Refuse two rows of the same id; it takes a few dozen bytes a row, for as long as it lasts."""
+    if "id" not in dataset.column_names:
+        return
+    column = dataset.with_format(None).select_columns("id")
+    values = chain.from_iterable(batch["id"] for batch in column.iter(_BATCH))
+    digests = np.fromiter((_digest(_id(value, row)) for row, value in enumerate(values)), np.uint64, len(column))
+    order = np.argsort(digests, kind="stable")
+    repeats = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
+    for second, first in sorted((int(order[at + 1]), int(order[at])) for at in repeats):
+        name = _id(column[second]["id"], second)
+        if name == _id(column[first]["id"], first):
+            raise DataError(f"rows {first} and {second}: both have the id {shown(name)}; give each its own")
+
+
+def _id(value: Any, row: int) -> str:
+    return record_id({"id": value}, ("id",), f"row {row}", f"row-{row}")
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def _fingerprint(dataset: Dataset, tokenizer: Any, settings: Mapping[str, Any]) -> str:
+    """Names the result in the cache of `datasets`: the same data, tokenizer, settings and code give the same name."""
+    fast_backend(tokenizer)  # sets truncation and padding as they will be: older versions of `datasets` hash them too
+    modules = (sys.modules[__name__], alignment, alignment_report, records, rendering, supervision)
+    code = [inspect.getsource(module) for module in modules]
+    libraries = [tokenizers.__version__, transformers.__version__]
+    return str(Hasher.hash([dataset._fingerprint, tokenizer, settings, code, libraries]))
