@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,9 +67,3 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-
-
-def machine(provenance: dict[str, Any]) -> str:
-    """One sentence on where the numbers were made."""
-    versions = ", ".join(f"{name} {provenance[name]}" for name in ("torch", "transformers", "cattune"))
-    return f"{provenance['cpu_count']} CPU cores, {provenance['platform']}; {versions}; {provenance['created'][:10]}."

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,6 +65,7 @@ LENGTHS = {"cpu": (128, 256, 512, 1024, 2048, 4096, 8192), "cuda": (128, 512, 10
 LARGEST_MAPS = {"cpu": 4096, "cuda": 8192}
 FEW = 32
 CAUSES = 8
+MEMORY_RUNS = 3
 ALPHA = 1e9
 """Above every ratio, so that `div` is differentiated in each row and not only where it happens to be low."""
 
@@ -238,13 +238,21 @@ def measure_times(device: str, attention: str, length: int, rounds: int, with_ma
     ]
 
 
+def in_a_process(*measured: Any) -> int:
+    """`measure_memory` in a fresh process, forked from one that has imported everything and computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "cattune.trainer", "cattune.tiny"])
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        return pool.apply(measure_memory, measured)
+
+
 def measure_memory(device: str, attention: str, way: str, length: int, rows: int) -> int:
-    """Peak bytes of three steps. Call it in a process of its own."""
+    """Peak bytes of two steps. Call it in a process of its own."""
     before = resident("VmRSS") if device == "cpu" else 0
     model = build_model(device, attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     steps = Way(way, model, make_batch(length, rows, model.config.vocab_size, device), attention)
-    for _ in range(3):
+    for _ in range(2):
         steps.step(optimizer)
     return resident("VmHWM") - before if device == "cpu" else torch.cuda.max_memory_allocated()
 
@@ -284,22 +292,17 @@ def measure_rows(device: str, rows: int, length: int, rounds: int) -> dict[str, 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=tuple(CONFIGS), default="cpu")
     parser.add_argument("--attention", default="sdpa", help="the fused backend")
     parser.add_argument("--lengths", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", nargs=3, metavar=("WAY", "LENGTH", "ROWS"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measures part by part and writes after each; parts that the output holds are not measured again."""
     args = parse()
-    if args.memory:
-        way, length, rows = args.memory
-        print(measure_memory(args.device, args.attention, way, int(length), int(rows)))
-        return
     lengths = args.lengths or LENGTHS[args.device]
     found: dict[str, Any] = {"times": [], "memory": [], "rows_alone": []}
     if args.out.exists():
@@ -320,16 +323,10 @@ def main() -> None:
         rounds = args.rounds if length < 4096 else max(3, args.rounds // 2)
         found["times"] += measure_times(args.device, args.attention, length, rounds, length <= largest)
         for way, rows in (("sft", FEW), ("cat", FEW), ("cat", length // 2), ("maps", FEW), ("loop", FEW)):
-            if way in ("maps", "loop") and length > largest:
-                continue
-            command = [sys.executable, __file__, "--device", args.device, "--attention", args.attention]
-            answer = subprocess.run(
-                [*command, "--memory", way, str(length), str(rows)], check=True, capture_output=True, text=True
-            )
-            peak = int(answer.stdout.split()[-1])
-            found["memory"].append(
-                {"way": way, "length": length, "rows": None if way == "sft" else rows, "bytes": peak}
-            )
+            if length <= largest or way in ("sft", "cat"):
+                peaks = [in_a_process(args.device, args.attention, way, length, rows) for _ in range(MEMORY_RUNS)]
+                entry = {"way": way, "length": length, "rows": None if way == "sft" else rows}
+                found["memory"].append({**entry, "bytes": int(statistics.median(peaks)), "runs": peaks})
         write_json(args.out, found)
         print_length(found, length)
     if not found["rows_alone"]:

@@ -15,30 +15,45 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
-from two_processes import SHARDED_RUNS, TRAINER_RUNS, trainer_run
+from two_processes import DEEPSPEED_RUNS, SHARDED_RUNS, TRAINER_RUNS, trainer_run
 
 TIMEOUT = 120  # seconds; a process that waits for the other for ever must not hang the tests
+EVALUATED = ("loss", "re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows")
 FIGURES = ("loss", "cross_entropy", "gamma", "re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows")
 
 
 @pytest.fixture(scope="module")
 def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what two processes saved; the workers of pytest-xdist share it."""
+    """The folder with what two processes saved."""
+    return shared_folder(tmp_path_factory, "plain")
+
+
+@pytest.fixture(scope="module")
+def of_deepspeed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of processes that DeepSpeed has changed for good."""
+    pytest.importorskip("deepspeed")
+    return shared_folder(tmp_path_factory, "deepspeed")
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, kind: str) -> Path:
+    """Made once for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two_processes"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"two_processes_{kind}"
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            run_two_processes(folder)
+            run_two_processes(folder, kind)
     return folder
 
 
-def run_two_processes(folder: Path) -> None:
+def run_two_processes(folder: Path, kind: str) -> None:
     """Runs the program twice at once; FOLDER/RANK.log has what each process said."""
     processes, logs = [], [(folder / f"{rank}.log").open("w") for rank in range(2)]
     for rank, log in enumerate(logs):
-        command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(folder)]
+        command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(folder), kind]
         sides = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        if kind == "deepspeed":
+            sides |= {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
         environment = os.environ | sides | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     deadline = time.monotonic() + TIMEOUT
@@ -90,9 +105,19 @@ class TestTrainer:
     def test_evaluation(self, of_two_processes: Path, tmp_path: Path, name: str) -> None:
         """The last batch is filled up with examples that were already seen; they count once."""
         two, one = result(of_two_processes, name), trainer_run(tmp_path, **TRAINER_RUNS[name])
-        for figure in ("loss", "re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows"):
-            expected = one["metrics"][f"eval_{figure}"]
-            assert two["metrics"][f"eval_{figure}"] == pytest.approx(expected, rel=1e-4), figure
+        for figure in EVALUATED:
+            assert two["metrics"][f"eval_{figure}"] == pytest.approx(one["metrics"][f"eval_{figure}"], rel=1e-4), figure
+
+
+@pytest.mark.parametrize("name", DEEPSPEED_RUNS)
+def test_deepspeed(of_deepspeed: Path, tmp_path: Path, name: str) -> None:
+    two, one = result(of_deepspeed, name), trainer_run(tmp_path, **DEEPSPEED_RUNS[name] | {"deepspeed": None})
+    assert_same(two["weights"], one["weights"], 2e-6)
+    for logged, expected in zip(two["history"], one["history"], strict=True):
+        for figure in FIGURES:
+            assert logged[figure] == pytest.approx(expected[figure], rel=1e-4, abs=1e-5), figure
+    for figure in EVALUATED:
+        assert two["metrics"][f"eval_{figure}"] == pytest.approx(one["metrics"][f"eval_{figure}"], rel=1e-4), figure
 
 
 @pytest.mark.parametrize("name", SHARDED_RUNS)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -292,19 +290,3 @@ class TestTrainer:
     def test_strict(self, tmp_path: Path) -> None:
         with pytest.raises(AlignmentError, match="strict: not every causal link can be used"):
             self.trainer(on_disk(tmp_path / "rows"), tmp_path, strict=True)
-
-
-def test_the_page_on_alignment_holds_the_numbers_of_the_result_file() -> None:
-    root = Path(__file__).parents[1]
-    page = root / "docs" / "alignment.md"
-    if not page.is_file():
-        pytest.skip("the documentation is not here")
-    spec = importlib.util.spec_from_file_location("alignment_page", root / "benchmarks" / "alignment_page.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclass-like types look for themselves
-    spec.loader.exec_module(module)
-    record = json.loads(module.RESULTS.read_text(encoding="utf-8"))
-    for part in module.parts_of(record).values():
-        assert part in page.read_text(encoding="utf-8")
-    assert module.plot(record["scale"]) == module.PLOT.read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """Runs of one and of two processes on the same global batches; as a program, one of the two processes.
 
-`python two_processes.py FOLDER`, with RANK and WORLD_SIZE set, makes every run in turn and saves what the first process
-saw as FOLDER/NAME.pt. The test process makes the same runs by itself, with the same functions.
+`python two_processes.py FOLDER KIND`, with RANK and WORLD_SIZE set, makes every run of a kind ("plain", "deepspeed") in
+turn and saves what the first process saw as FOLDER/NAME.pt. The test process makes the same runs by itself, with the
+same functions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -86,9 +88,22 @@ def trainer_run(output: Path, micro_batch: int, accumulation: int = 1, **changes
         processing_class=tokenizer,
     )
     trainer.train()
-    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with whole_parameters(trainer):
+        weights = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {"weights": weights, "history": history, "shares": trainer.shares, "metrics": trainer.evaluate()}
+
+
+def whole_parameters(trainer: CATTrainer) -> AbstractContextManager[Any]:
+    """DeepSpeed keeps parts of them in each process."""
+    if not trainer.is_deepspeed_enabled:
+        return nullcontext()
+    import deepspeed
+
+    parameters = list(trainer.model.parameters())
+    if trainer.args.deepspeed["zero_optimization"]["stage"] == 3:
+        assert not any(parameter.numel() for parameter in parameters), "these were not partitioned"
+    return deepspeed.zero.GatheredParameters(parameters)
 
 
 def llama(layers: int = 2) -> PreTrainedModel:
@@ -187,13 +202,31 @@ SHARDED_RUNS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main(folder: Path) -> None:
+DEEPSPEED_RUNS: dict[str, dict[str, Any]] = {
+    f"ZeRO {stage}": {
+        "micro_batch": 2,
+        "accumulation": 2,
+        "deepspeed": {
+            "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
+            "train_batch_size": "auto",
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+            "gradient_clipping": 0.0,  # as in `settings`; it is 1 otherwise
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+        },
+    }
+    for stage in (2, 3)
+}
+
+
+def main(folder: Path, kind: str) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", store, timeout=timedelta(seconds=60), rank=rank, world_size=world)
-    runs = dict(SHARDED_RUNS)
+    runs = dict(SHARDED_RUNS) if kind == "plain" else {}
     with tempfile.TemporaryDirectory() as output:
-        for name, changes in TRAINER_RUNS.items():
+        for name, changes in (TRAINER_RUNS if kind == "plain" else DEEPSPEED_RUNS).items():
             runs[name] = partial(trainer_run, Path(output), **changes)
         for name, run in runs.items():
             result = run()
@@ -204,7 +237,7 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), sys.argv[2])
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
