@@ -65,7 +65,9 @@ LENGTHS = {"cpu": (128, 256, 512, 1024, 2048, 4096, 8192), "cuda": (128, 512, 10
 LARGEST_MAPS = {"cpu": 4096, "cuda": 8192}
 FEW = 32
 CAUSES = 8
-MEMORY_RUNS = 3
+MEMORY_RUNS, ROUNDS_ALONE = 3, 9
+FEWEST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 51, 15.0
+"""Rounds of a length: as many as give plain fine-tuning so many seconds, within these bounds."""
 ALPHA = 1e9
 """Above every ratio, so that `div` is differentiated in each row and not only where it happens to be low."""
 
@@ -202,8 +204,8 @@ def seconds(work: Callable[[], None], device: str) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def measure_times(device: str, attention: str, length: int, rounds: int, with_maps: bool) -> list[dict[str, Any]]:
-    """Medians, quartiles and ratios to `sft` of every way at one length."""
+def measure_times(device: str, attention: str, length: int, with_maps: bool) -> list[dict[str, Any]]:
+    """Medians, quartiles and ratios to `sft` of every way at one length: the shorter the step, the more rounds."""
     model = build_model(device, attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     few, half = (make_batch(length, rows, model.config.vocab_size, device) for rows in (FEW, length // 2))
@@ -218,6 +220,8 @@ def measure_times(device: str, attention: str, length: int, rounds: int, with_ma
     losses = [way.re_attention_loss() for (name, rows), way in ways.items() if name != "sft" and rows == FEW]
     if max(losses) - min(losses) > 1e-2 * abs(losses[0]):  # the steps in between move the weights a little
         raise AssertionError(f"the ways do not compute the same loss: {losses}")
+    once = seconds(lambda: ways["sft", FEW].step(optimizer), device)
+    rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, round(SECONDS / once)))
     times: dict[tuple[str, int], list[float]] = {key: [] for key in ways}
     for _ in range(rounds):
         for key, way in ways.items():
@@ -263,7 +267,7 @@ def resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure_rows(device: str, rows: int, length: int, rounds: int) -> dict[str, Any]:
+def measure_rows(device: str, rows: int, length: int) -> dict[str, Any]:
     """The captured rows alone, forward and backward, for all layers of the model: what `cat` adds to `sft`."""
     shape = CONFIGS[device]
     size = shape["hidden_size"] // shape["num_attention_heads"]
@@ -286,8 +290,8 @@ def measure_rows(device: str, rows: int, length: int, rounds: int) -> dict[str, 
         mass.causal.log().sum().backward()
 
     work()
-    found = [seconds(work, device) for _ in range(rounds)]
-    return {"rows": rows, "keys": length, "seconds": statistics.median(found), "rounds": rounds}
+    found = [seconds(work, device) for _ in range(ROUNDS_ALONE)]
+    return {"rows": rows, "keys": length, "seconds": statistics.median(found), "rounds": ROUNDS_ALONE}
 
 
 def parse() -> argparse.Namespace:
@@ -296,7 +300,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=tuple(CONFIGS), default="cpu")
     parser.add_argument("--attention", default="sdpa", help="the fused backend")
     parser.add_argument("--lengths", type=int, nargs="+")
-    parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
 
@@ -320,8 +323,7 @@ def main() -> None:
     for length in lengths:
         if any(entry["length"] == length for entry in found["times"]):
             continue
-        rounds = args.rounds if length < 4096 else max(3, args.rounds // 2)
-        found["times"] += measure_times(args.device, args.attention, length, rounds, length <= largest)
+        found["times"] += measure_times(args.device, args.attention, length, length <= largest)
         for way, rows in (("sft", FEW), ("cat", FEW), ("cat", length // 2), ("maps", FEW), ("loop", FEW)):
             if length <= largest or way in ("sft", "cat"):
                 peaks = [in_a_process(args.device, args.attention, way, length, rows) for _ in range(MEMORY_RUNS)]
@@ -331,7 +333,7 @@ def main() -> None:
         print_length(found, length)
     if not found["rows_alone"]:
         for length, rows in [(2048, 2**n) for n in range(3, 11)] + [(2**n, 64) for n in range(8, 14)]:
-            found["rows_alone"].append(measure_rows(args.device, rows, length, args.rounds))
+            found["rows_alone"].append(measure_rows(args.device, rows, length))
         write_json(args.out, found)
 
 
