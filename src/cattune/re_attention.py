@@ -72,7 +72,7 @@ class ReAttention:
         if unknown := [head for head in heads or () if not -num_heads <= head < num_heads]:
             raise ConfigError(f"heads {unknown}: the model has heads 0 to {num_heads - 1} in each layer")
 
-    def start(self, selection: RowSelection, *, grad: bool, at_once: bool = False) -> RowCapture:
+    def start(self, selection: RowSelection, *, grad: bool, at_once: bool = True) -> RowCapture:
         """A capture of the selected rows in the chosen layers and heads; see `RowCapture`."""
         return RowCapture(
             selection,

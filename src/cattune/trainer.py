@@ -165,8 +165,7 @@ class CATTrainer(Trainer):
             selection = _selection(batch)
             if gamma > 0 and not self._self_checked:
                 self._check_capture(inputs, selection)
-            # Compiled code captures queries and keys alone: what a layer's rows pay would break its graph.
-            at_once = (gamma == 0 or is_checkpointing(self.model)) and not is_compiled(model)
+            at_once = self._at_once(model, inputs["input_ids"].numel(), gamma > 0)
             capture = self._re_attention.start(selection, grad=gamma > 0, at_once=at_once)
             with ExitStack() as forward_only:
                 scope = self._capture_scope if gamma > 0 else forward_only
@@ -217,6 +216,18 @@ class CATTrainer(Trainer):
             if name in figures:
                 output.metrics[f"{metric_key_prefix}_{name}"] = figures[name]
         return output
+
+    def _at_once(self, model: nn.Module, num_tokens: int, grad: bool) -> bool:
+        """Whether each layer's rows are computed in its own forward, which takes least memory, or all at the end.
+
+        Where a batch is short, launching many small operations takes longer than computing them; and with fewer tokens
+        than half the width of the model, the gradients of all layers' queries and keys, which are then there at once,
+        are about a twentieth of those of the weights.
+        """
+        if is_compiled(model):
+            return False  # compiled code captures queries and keys alone: computing rows would break its graph
+        is_short = num_tokens <= self.model.config.get_text_config().hidden_size // 2
+        return not (grad and is_short) or is_checkpointing(self.model)
 
     def _check_capture(self, inputs: dict[str, Any], selection: RowSelection) -> None:
         assert self._re_attention is not None

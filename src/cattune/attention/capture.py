@@ -49,9 +49,9 @@ class RowCapture:
         heads: head indices, negative ones from the end; None for all.
         average_heads: give each layer's mean over heads and not each head.
         grad: whether gradients flow through what is captured.
-        at_once: compute in the layer's own forward. That keeps memory low where the layer's queries and keys would not
-            be kept otherwise: without gradients, and under gradient checkpointing. Else all layers are computed
-            together at the end, with far fewer and larger operations.
+        at_once: compute in the layer's own forward. Backward then has the gradients of one layer's queries and keys at
+            a time, and nothing is kept that would not be kept otherwise. Else all layers are computed together at the
+            end, with fewer and larger operations.
     """
 
     def __init__(
