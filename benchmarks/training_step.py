@@ -72,7 +72,7 @@ CAUSES = 8
 ROUNDS_ALONE = 9
 _M_MMAP_THRESHOLD = -3
 """Tells glibc to give every larger block back when it is freed: the peak is then of what is in use, to 1 MiB."""
-FEWEST_ROUNDS, MOST_ROUNDS, SECONDS = 5, 51, 12.0
+FEWEST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 51, 12.0
 """Rounds of a length: as many as give plain fine-tuning so many seconds, within these bounds."""
 ALPHA = 1e9
 """Above every ratio, so that `div` is differentiated in each row and not only where it happens to be low."""

@@ -41,7 +41,7 @@ FLOORS = (
     "rendering alignment alignment_report supervision encoding",
     "collator",
     "objectives schedules",
-    "attention re_attention",
+    "attention re_attention meter",
     "config trainer tiny",
     "annotation audit evaluation tasks",
     "experiments",

@@ -87,6 +87,23 @@ class CausalCollator:
         return batch
 
 
+def example_numbers(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """(B, S): which example of the batch each token belongs to, from 0."""
+    if "position_ids" in batch:
+        return batch["position_ids"].eq(0).cumsum(1) - 1
+    ids = batch["input_ids"]
+    return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
+
+
+def without_tokens(batch: dict[str, Any], tokens: torch.Tensor) -> dict[str, Any]:
+    """The batch without the labels and the supervised rows of some tokens, (B, S) bool."""
+    rows = batch["query_rows"]
+    return batch | {
+        "query_rows": rows.masked_fill(tokens.gather(1, rows.clamp_min(0)), -1),
+        "labels": batch["labels"].masked_fill(tokens, IGNORED),
+    }
+
+
 def _joined(features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One feature with the tokens of all, one after the other, and rows and keys that point at theirs."""
     joined: dict[str, Any] = {name: [] for name in features[0]}

@@ -8,7 +8,7 @@ devices: splitting a batch differently does not change it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,12 +19,13 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from cattune.alignment_report import AlignmentReport
 from cattune.attention import RowSelection, is_checkpointing, is_compiled, self_check
-from cattune.collator import CausalCollator
+from cattune.collator import CausalCollator, example_numbers, without_tokens
 from cattune.config import CATConfig
 from cattune.encoding import encode
 from cattune.errors import AlignmentError, ConfigError
 from cattune.examples import Example
-from cattune.re_attention import ReAttention, RowSums
+from cattune.meter import Meter
+from cattune.re_attention import ReAttention
 from cattune.schedules import gamma_at
 from cattune.supervision import IGNORED
 
@@ -113,7 +114,7 @@ class CATTrainer(Trainer):
         self._capture_scope = ExitStack()
         self._self_checked = not args.self_check
         self._rows_in_step = torch.ones(())
-        self._meter = _Meter()
+        self._meter = Meter()
 
     @property
     def gamma(self) -> float:
@@ -191,9 +192,9 @@ class CATTrainer(Trainer):
         """Takes out the examples that only fill up the last batch of several processes: they came before."""
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
-            numbers = _example_numbers(inputs)
+            numbers = example_numbers(inputs)
             first = self.accelerator.process_index * (numbers.max() + 1)
-            inputs = _without(inputs, numbers + first >= state.remainder)
+            inputs = without_tokens(inputs, numbers + first >= state.remainder)
         return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -204,7 +205,7 @@ class CATTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Adds the attention's figures to the evaluation's metrics; its loss is the cross-entropy of a token alone."""
-        training_meter, self._meter = self._meter, _Meter()
+        training_meter, self._meter = self._meter, Meter()
         try:
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
             figures = self._meter.read(self.accelerator.gather)
@@ -243,47 +244,6 @@ class CATTrainer(Trainer):
         return (self.state.global_step + 1) % max(self.state.logging_steps, 1) == 0
 
 
-class _Meter:
-    """Sums what is logged, on the device, until it is read."""
-
-    def __init__(self) -> None:
-        self._gamma = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
-        self.weight: Tensor | int = 0  # what the cross-entropies are divided by: steps, in evaluation tokens
-        self._cross_entropy: Tensor | None = None
-        self._rows: Tensor | None = None  # (5,): the fields of RowSums
-
-    def add(self, cross_entropy: Tensor, sums: RowSums | None, gamma: float, tokens: Tensor | None = None) -> None:
-        """Takes a batch: its share of a step's cross-entropy or, with `tokens`, the mean over so many."""
-        self._gamma = gamma
-        if tokens is not None:
-            cross_entropy = torch.where(tokens > 0, cross_entropy * tokens, 0)
-            self.weight = self.weight + tokens
-        self._cross_entropy = cross_entropy if self._cross_entropy is None else self._cross_entropy + cross_entropy
-        if sums is not None:
-            rows = torch.stack([x.detach().to(torch.float32) for x in sums])
-            self._rows = rows if self._rows is None else self._rows + rows
-
-    def read(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The figures since the last reading; `gather` joins the processes'."""
-        figures: dict[str, float] = {}
-        if self._cross_entropy is not None:
-            device = self._cross_entropy.device
-            pair = [torch.as_tensor(x, dtype=torch.float32, device=device) for x in (self._cross_entropy, self.weight)]
-            total, weight = gather(torch.stack(pair).unsqueeze(0)).mean(0).tolist()
-            figures = {"cross_entropy": total / (weight or 1), "gamma": self._gamma}
-        if self._rows is not None:
-            loss, mass, causal, rest, rows = gather(self._rows.unsqueeze(0)).sum(0).tolist()
-            figures["supervised_rows"] = rows
-            if rows:
-                figures |= {"re_attention_loss": loss / rows, "causal_mass": mass / rows}
-                figures["attention_ratio"] = causal / rest if rest else float("inf")
-        self._reset()
-        return figures
-
-
 def completion_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """Cross-entropy of the labelled tokens, summed and divided by `num_items_in_batch`, or their mean without it.
 
@@ -301,23 +261,6 @@ def completion_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: T
 def _selection(batch: Mapping[str, Tensor]) -> RowSelection:
     names = ("query_rows", "causal_keys", "attention_mask", "position_ids", "content")
     return RowSelection.from_batch(**{name: batch[name] for name in names if name in batch})
-
-
-def _example_numbers(batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, S): which example of the batch each token belongs to, from 0."""
-    if "position_ids" in batch:
-        return batch["position_ids"].eq(0).cumsum(1) - 1
-    ids = batch["input_ids"]
-    return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)
-
-
-def _without(batch: dict[str, Any], tokens: Tensor) -> dict[str, Any]:
-    """The batch without the labels and the supervised rows of some tokens, (B, S) bool."""
-    rows = batch["query_rows"]
-    return batch | {
-        "query_rows": rows.masked_fill(tokens.gather(1, rows.clamp_min(0)), -1),
-        "labels": batch["labels"].masked_fill(tokens, IGNORED),
-    }
 
 
 def _re_attention(model: PreTrainedModel, args: CATConfig) -> ReAttention | None:
