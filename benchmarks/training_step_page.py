@@ -54,23 +54,20 @@ def panels(found: dict[str, Any]) -> list[Panel]:
     names = {"few": "CAT, 32 rows", "half": "CAT, half of all rows", "maps": "eager maps", "loop": "row loop"}
 
     def lines(value: str) -> list[Line]:
-        return [
-            Line(
-                label,
-                [(n, ways[name][value] / ways["sft"][value]) for n, ways in by_length if value in ways.get(name, {})],
-                COLOURS[name],
-            )
-            for name, label in names.items()
-        ]
+        found = {
+            name: [(n, ways[name][value] / ways["sft"][value]) for n, ways in by_length if value in ways.get(name, {})]
+            for name in names
+        }
+        return [Line(names[name], points, COLOURS[name]) for name, points in found.items() if points]
 
     alone = found["rows_alone"]
-    by_rows = [(x["rows"] * x["keys"], x["seconds"]) for x in alone if x["keys"] == 2048]
-    by_keys = [(x["rows"] * x["keys"], x["seconds"]) for x in alone if x["rows"] == 64]
+    by_rows = sorted({x["rows"] * x["keys"]: x["seconds"] for x in alone if x["keys"] == 2048}.items())
+    by_keys = sorted({x["rows"] * x["keys"]: x["seconds"] for x in alone if x["rows"] == 64}.items())
     end, seconds = max(by_rows)
     slope = Line("in proportion", [(end / 2**7, seconds / 2**7), (end, seconds)], "#d0d7de", "--")
     linear = [
         Line("8 to 1024 rows, 2048 keys", by_rows, "#1f6feb"),
-        Line("64 rows, 256 to 8192 keys", sorted(by_keys), "#c6703c"),
+        Line("64 rows, 256 to 8192 keys", by_keys, "#c6703c"),
     ]
     return [
         Panel("step time, plain fine-tuning = 1", "tokens", lines("seconds")),
