@@ -12,6 +12,7 @@ import torch
 
 from cattune.cli.main import main
 from cattune.errors import ConfigError
+from cattune.examples import Example
 from cattune.experiments.arms import ARMS, get_arm
 from cattune.experiments.cell import Cell, CellResult, run_cell
 from cattune.experiments.data import GameData, draw
@@ -171,3 +172,13 @@ class TestDemoCommand:
         assert main(["demo", "--out", str(tmp_path / "demo"), *words]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "demo").exists()
+
+
+def test_tiny_takes_the_attention_backend_and_the_precision_that_are_asked_for() -> None:
+    examples = [Example(id="one", prompt="a b", completion="c")]
+    model, _ = load_or_build("tiny", examples, 0, "eager", "bfloat16")
+    assert model.config._attn_implementation == "eager"
+    assert model.dtype == torch.bfloat16
+    for wrong in ({"attn_implementation": "xformers"}, {"dtype": "bfloat61"}):
+        with pytest.raises(ConfigError, match="'tiny' cannot be loaded"):
+            load_or_build("tiny", examples, 0, **wrong)

@@ -38,15 +38,18 @@ def load_or_build(
     Args:
         examples: what `tiny` takes its vocabulary from.
         seed: of `tiny`'s weights.
-        attn_implementation, dtype: how to load a model that is not `tiny`; None as its configuration says.
+        attn_implementation, dtype: how to load the model; None as its configuration says.
 
     Raises:
         ConfigError: the model or its tokenizer cannot be loaded.
     """
-    if name == tiny.NAME:
-        return tiny.build(tiny.texts_of(examples), seed)
     options = {"attn_implementation": attn_implementation, "dtype": dtype}
     try:
+        if name == tiny.NAME:
+            model, tokenizer = tiny.build(tiny.texts_of(examples), seed)
+            if attn_implementation is not None:
+                model.set_attn_implementation(attn_implementation)
+            return model if dtype is None else model.to(getattr(torch, dtype)), tokenizer
         model = AutoModelForCausalLM.from_pretrained(name, **{k: v for k, v in options.items() if v is not None})
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # the hub, the folder's files and the configuration each fail in their own way
