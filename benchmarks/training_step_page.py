@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pages import ROOT, Line, Panel, draw, fill
@@ -53,9 +54,9 @@ def panels(found: dict[str, Any]) -> list[Panel]:
     by_length = sorted(cells(found).items())
     names = {"few": "CAT, 32 rows", "half": "CAT, half of all rows", "maps": "eager maps", "loop": "row loop"}
 
-    def lines(value: str) -> list[Line]:
+    def lines(needed: str, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> list[Line]:
         found = {
-            name: [(n, ways[name][value] / ways["sft"][value]) for n, ways in by_length if value in ways.get(name, {})]
+            name: [(n, share(ways[name], ways["sft"])) for n, ways in by_length if needed in ways.get(name, {})]
             for name in names
         }
         return [Line(names[name], points, COLOURS[name]) for name, points in found.items() if points]
@@ -70,8 +71,12 @@ def panels(found: dict[str, Any]) -> list[Panel]:
         Line("64 rows, 256 to 8192 keys", by_keys, "#c6703c"),
     ]
     return [
-        Panel("step time, plain fine-tuning = 1", "tokens", lines("seconds")),
-        Panel("peak memory, plain fine-tuning = 1", "tokens", lines("bytes")),
+        Panel(
+            "step time, plain fine-tuning = 1", "tokens", lines("ratio_to_sft", lambda way, sft: way["ratio_to_sft"])
+        ),
+        Panel(
+            "peak memory, plain fine-tuning = 1", "tokens", lines("bytes", lambda way, sft: way["bytes"] / sft["bytes"])
+        ),
         Panel("what the rows cost, seconds", "rows × keys", [slope, *linear], logarithmic=True),
     ]
 
