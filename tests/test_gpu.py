@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from cattune.attention import RowSelection, layer_masks, self_check, tiles
+from cattune.attention import RowSelection, layer_masks, self_check, tiles, tiling
 from cattune.attention.rows import LayerInput, row_mass, row_probabilities
 from cattune.re_attention import ReAttention
 
@@ -53,7 +53,7 @@ def layer(dtype: torch.dtype, length: int = 192) -> LayerInput:
 @pytest.mark.parametrize("tile", [2**10, 2**27])
 def test_tiles_on_cuda(dtype: torch.dtype, tolerance: float, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are exact to float32, whatever the inputs: only gradients are rounded to the inputs' precision."""
-    monkeypatch.setattr(tiles, "DEVICE_TILE", tile)
+    monkeypatch.setattr(tiling, "DEVICE_TILE", tile)
     chosen, fast = selection(), layer(dtype)
     slow = LayerInput(*(x.detach().double().requires_grad_() for x in fast[:2]), fast.scaling)
     ours = tiles.attend_rows([fast], chosen, average_heads=True)
@@ -106,4 +106,4 @@ def test_memory_does_not_grow_with_rows_times_keys() -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     tiles.attend_rows(inputs, chosen, average_heads=True).causal.sum().backward()
-    assert torch.cuda.max_memory_allocated() - before < 3 * 4 * tiles.DEVICE_TILE + 2**28
+    assert torch.cuda.max_memory_allocated() - before < 3 * 4 * tiling.DEVICE_TILE + 2**28

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cattune.attention import tiles
+from cattune.attention import tiles, tiling
 from cattune.attention.rows import LayerInput, RowMass, row_mass, row_probabilities
 from cattune.attention.selection import LayerMask, RowSelection
 
@@ -69,8 +69,8 @@ def slow(layers: list[LayerInput], selection: RowSelection, average: bool) -> Ro
 def test_values_and_gradients_are_the_slow_way_s(problem: Any) -> None:
     layers, selection, average, tile = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "CPU_TILE", tile)
-        patch.setattr(tiles, "_MIN_ROWS", 2)
+        patch.setattr(tiling, "CPU_TILE", tile)
+        patch.setattr(tiling, "MIN_ROWS", 2)
         masses = slow(layers, selection, average), tiles.attend_rows(layers, selection, average)
         leaves = [tensor for layer in layers for tensor in layer if isinstance(tensor, Tensor)]
         found = []
