@@ -225,9 +225,8 @@ class _Logits:
             positions = torch.arange(start, stop, device=query_rows.device)
             hidden = (positions < first_keys.unsqueeze(-1)) | (positions > query_rows.unsqueeze(-1))  # (B, r, s)
             part = self.values[..., start - tile.start : stop - tile.start]
-            part += torch.zeros(hidden.shape, dtype=part.dtype, device=part.device).masked_fill_(hidden, -torch.inf)[
-                :, None
-            ]
+            bias = torch.zeros(hidden.shape, dtype=part.dtype, device=part.device)
+            part += bias.masked_fill_(hidden, -torch.inf)[:, None]
         some = ~self.no_key.all(-1, keepdim=True)
         self.values.scatter_(-1, self.key_index, self.values.gather(-1, self.key_index).masked_fill_(some, -torch.inf))
 
