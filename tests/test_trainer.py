@@ -215,8 +215,9 @@ def test_evaluation_of_named_splits_reports_cross_entropy_and_attention(
 ) -> None:
     model = make_model(tokenizer, "eager")
     splits = {"first": EXAMPLES[:6], "second": EXAMPLES[6:]}
+    # Batches of four and of two: the mean is over tokens, not over batches.
     trainer = CATTrainer(
-        model, settings(tmp_path, per_device_eval_batch_size=6), eval_dataset=splits, processing_class=tokenizer
+        model, settings(tmp_path, per_device_eval_batch_size=4), eval_dataset=splits, processing_class=tokenizer
     )
     metrics = trainer.evaluate()
     features, _ = encode_examples(splits["first"], tokenizer)
