@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cattune.errors import CattuneError, DataError
-from cattune.examples import CausalLink, Example, Message, Span
+from cattune.examples import REJECTED, CausalLink, Example, Message, RefusedLink, Span
 
 PROMPT = Span("prompt", 0, 2)
 ANSWER = Span("completion", 0, 1)
@@ -42,6 +42,27 @@ def test_an_empty_or_negative_span_is_refused(start: int, end: int) -> None:
 def test_weights_are_finite_and_positive(weight: float) -> None:
     with pytest.raises(DataError, match="weight"):
         CausalLink(ANSWER, (PROMPT,), weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": 0.0}, "score must be > 0 and at most 1, got 0.0"),
+        ({"score": 1.01}, "score"),
+        ({"score": float("nan")}, "score"),
+        ({"method": "guessed"}, "method must be one of exact, loose, fuzzy, got 'guessed'"),
+        ({"status": "rejected"}, "status must be one of proposed, accepted, got 'rejected'"),
+    ],
+)
+def test_method_score_and_status_are_checked(changes: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        CausalLink(ANSWER, (PROMPT,), **changes)
+
+
+def test_a_link_that_was_rejected_must_fit_the_text_too() -> None:
+    link = CausalLink(ANSWER, (Span("prompt", 0, 99),))
+    with pytest.raises(DataError, match="past the end of prompt"):
+        Example(id="a", prompt="prompt", completion="x", refused=(RefusedLink("x", None, REJECTED, link),))
 
 
 def test_a_link_needs_a_cause() -> None:

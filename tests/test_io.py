@@ -158,6 +158,9 @@ def test_folders_are_made_and_permissions_follow_the_umask(tmp_path: Path) -> No
     assert path.read_text(encoding="utf-8") == '{\n  "é": [\n    1\n  ]\n}\n'
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert names(path.parent) == ["x.json"]
+    path.chmod(0o604)
+    write_json(path, {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604  # a file that is replaced hands on its own
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

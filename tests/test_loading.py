@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cattune.errors import ConfigError, DataError
-from cattune.examples import CausalLink, Example, Message, RefusedLink, Span
+from cattune.examples import METHODS, REJECTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
 from cattune.loading import examples_from_dataset, load_examples, save_examples
 from cattune.records import example_from_dict, example_to_dict
 
@@ -74,6 +75,16 @@ def test_the_record_of_a_conversation() -> None:
     assert example_to_dict(example) == {"schema": "cattune/1", "id": "a", "messages": TURNS, "links": []}
 
 
+def test_the_record_of_a_link_that_was_found_loosely_and_of_one_that_was_rejected() -> None:
+    link = replace(EXAMPLE.links[0], method="fuzzy", score=0.9, status="accepted")
+    example = replace(EXAMPLE, links=(link,), refused=(RefusedLink("Low", None, REJECTED, link),))
+    record = example_to_dict(example)
+    written = RECORD["links"][0] | {"method": "fuzzy", "score": 0.9, "status": "accepted"}
+    assert record["links"] == [written]
+    assert record["refused"] == [{"effect": "Low", "cause": None, "reason": REJECTED, "link": written}]
+    assert example_from_dict(record) == example
+
+
 def test_text_weight_and_source_may_be_left_out() -> None:
     record = with_span(text=None)
     del record["links"][0]["weight"], record["links"][0]["source"], record["links"][0]["effect"]["text"]
@@ -108,7 +119,12 @@ def test_text_weight_and_source_may_be_left_out() -> None:
         (with_link(weight=0), "weight must be a finite number > 0"),
         (with_link(weight=10**400), "too large"),
         (with_link(source=5), "'source' must be a string"),
-        (with_link(wieght=2.0), 'unknown key "wieght"; the keys are effect, causes, weight, source'),
+        (with_link(wieght=2.0), 'unknown key "wieght"; the keys are effect, causes, weight, source, method, '),
+        (with_link(score=10**400), "'score': int too large"),
+        (with_link(score=2), "score must be > 0 and at most 1, got 2.0"),
+        (with_link(score="1"), "'score' must be a number"),
+        (with_link(method="guess"), "links.0.: a causal link's method must be one of exact, loose, fuzzy"),
+        (with_link(status=1), "'status' must be a string"),
         (with_span(start=None), r"causes\[0\].start: expected a whole number of code points, got null"),
         (with_span(start=2.0), "expected a whole number"),
         (with_span(start=True), "expected a whole number"),
@@ -118,6 +134,11 @@ def test_text_weight_and_source_may_be_left_out() -> None:
         (with_span(field=None), "the field 'field' is missing"),
         (with_span(start=3, end=12), 'covers "eight: 4 ", but its \'text\' is "Weight: 4"; positions count Unicode'),
         (changed(refused=[{"effect": "a"}]), r"refused\[0\]: the field 'reason' is missing"),
+        (changed(refused=[{"effect": "a", "reason": "b", "link": 5}]), r"refused\[0\], link: expected a mapping"),
+        (
+            changed(refused=[{"effect": "a", "reason": "b", "link": with_span(text="x")["links"][0]}]),
+            'covers "Weight: 4", but its',
+        ),
         (changed(refused="a"), "'refused' must be a list"),
         (changed(metadata=[]), "'metadata' must be a mapping"),
         (changed(metadata="no"), "'metadata' is a string, but not JSON"),
@@ -189,6 +210,7 @@ def test_a_repeated_published_id_is_marked_with_its_line(tmp_path: Path) -> None
 def test_the_rule_is_passed_on_and_checked_before_the_file_is_read(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x", {"input": "a a ", "target": "b", "important": {"b": ["a"]}})
     assert [load_examples(path, rule)[0].links[0].causes[0].start for rule in ("nearest", "first")] == [2, 0]
+    assert load_examples(path) == load_examples(path, "context")
     with pytest.raises(ConfigError, match="occurrences must be one of"):
         load_examples(tmp_path / "missing", "last")
 
@@ -227,8 +249,11 @@ def examples(draw: st.DrawFn) -> Example:
             fits = [c for c in causes if (order.index(c.field), c.start) < (order.index(effect.field), effect.end)]
             if fits:
                 weight = draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False))
-                links.append(CausalLink(effect, tuple(fits), weight, draw(text)))
-    refused = draw(st.lists(st.builds(RefusedLink, text, st.none() | text, text), max_size=2))
+                score = draw(st.floats(min_value=0, max_value=1, exclude_min=True))
+                ways = draw(st.sampled_from(METHODS)), score, draw(st.sampled_from(STATUSES))
+                links.append(CausalLink(effect, tuple(fits), weight, draw(text), *ways))
+    rejected = st.sampled_from([None, *links])
+    refused = draw(st.lists(st.builds(RefusedLink, text, st.none() | text, text, rejected), max_size=2))
     values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
     metadata = draw(st.dictionaries(text, values | st.lists(values) | st.dictionaries(text, values), max_size=3))
     return Example(id=plain.id, **content, links=tuple(links), refused=tuple(refused), metadata=metadata)

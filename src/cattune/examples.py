@@ -20,6 +20,16 @@ from cattune.errors import DataError
 SCHEMA = "cattune/1"
 """Name and version of the JSONL schema, written into every record and checked when one is read."""
 
+METHODS = ("exact", "loose", "fuzzy")
+"""How a link's phrases were found in the text, from the strictest way to the laxest (see `cattune.phrase_search`)."""
+
+STATUSES = ("proposed", "accepted")
+"""Whether a person has agreed to a link. Both train; a link that a person rejects is a `RefusedLink`."""
+
+REJECTED = "rejected in review"
+OUTVOTED = "outvoted"
+"""`RefusedLink.reason` of a link that fits the text: a person, or the majority of several annotators, is against it."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -43,12 +53,18 @@ class CausalLink:
         causes: what it depends on, one span or more; every cause starts before the effect ends.
         weight: relative importance, > 0; a key that several links name takes the largest of their weights.
         source: where the link came from: a person, a rule, an assistant model.
+        method: how its phrases were found, one of `METHODS`: the laxest of them; "exact" for a link given as spans.
+        score: 0 < score <= 1, how well the text agrees with the phrases: the lowest of them.
+        status: one of `STATUSES`.
     """
 
     effect: Span
     causes: tuple[Span, ...]
     weight: float = 1.0
     source: str = "unknown"
+    method: str = "exact"
+    score: float = 1.0
+    status: str = "proposed"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "causes", tuple(self.causes))  # a list would not compare equal after a round trip
@@ -56,6 +72,11 @@ class CausalLink:
             raise DataError("a causal link needs at least one cause, got none")
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise DataError(f"a causal link's weight must be a finite number > 0, got {self.weight}")
+        if not 0 < self.score <= 1:
+            raise DataError(f"a causal link's score must be > 0 and at most 1, got {self.score}")
+        for name, value, known in (("method", self.method, METHODS), ("status", self.status, STATUSES)):
+            if value not in known:
+                raise DataError(f"a causal link's {name} must be one of {', '.join(known)}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +87,14 @@ class RefusedLink:
         effect: the effect phrase.
         cause: the cause phrase; None when the link as a whole is refused.
         reason: why; the readers use the reasons of `cattune.grounding`, so that they can be counted.
+        link: the link itself, where it fits the text and was rejected or outvoted. Training does not see it; a reviewer
+            can bring it back.
     """
 
     effect: str
     cause: str | None
     reason: str
+    link: CausalLink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,7 @@ class Example:
         for name, text in fields.items():
             self._check_text(name, text)
         order = {name: index for index, name in enumerate(fields)}
-        for link in self.links:
+        for link in (*self.links, *(refusal.link for refusal in self.refused if refusal.link is not None)):
             for span in (link.effect, *link.causes):
                 self._check_span(span, fields)
             effect_end = (order[link.effect.field], link.effect.end)

@@ -60,7 +60,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
     for number, line in _lines(path):
         if line.strip():
             count += 1
-            yield number, _parse(line, f"{path}, line {number}")
+            yield number, parse_line(line, f"{path}, line {number}")
     if not count:
         raise DataError(f"{path} is empty; expected one JSON object per line")
 
@@ -73,17 +73,17 @@ def write_jsonl(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any
         OutputError: The file cannot be written.
     """
     count = 0
-    with _atomic(path) as write:
+    with atomic_file(path) as write:
         for record in records:
             count += 1
-            write(_to_json(dict(record), f"{path}, record {count}") + b"\n")
+            write(to_json(dict(record), f"{path}, record {count}") + b"\n")
     return count
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write one value as indented JSON, atomically; errors as in `write_jsonl`."""
-    with _atomic(path) as write:
-        write(_to_json(value, str(path), indent=2) + b"\n")
+    with atomic_file(path) as write:
+        write(to_json(value, str(path), indent=2) + b"\n")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -92,7 +92,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{path}: the text holds half of a surrogate pair at position {error.start}") from None
-    with _atomic(path) as write:
+    with atomic_file(path) as write:
         write(data)
 
 
@@ -151,7 +151,8 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{str(path)!r} is not a file name: {error}") from error
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def parse_line(line: bytes, where: str) -> dict[str, Any]:
+    """One line of a JSONL file as an object; `where` is its place, for the `DataError` where it is none."""
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -198,7 +199,8 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _to_json(value: Any, where: str, indent: int | None = None) -> bytes:
+def to_json(value: Any, where: str, indent: int | None = None) -> bytes:
+    """A value as JSON in UTF-8; `where` is its place, for the `DataError` where it holds what JSON cannot."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -220,9 +222,10 @@ def _blaming(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _atomic(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
     """Give a function that writes to a temporary file beside `path`; on success that becomes `path`, else it goes.
 
+    A file that is replaced hands on its permissions.
     Only the file's own failures become an `OutputError`: an `OSError` of the caller's passes through as it is.
     """
     target = Path(path)
@@ -249,6 +252,8 @@ def _atomic(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
                 os.fsync(file.fileno())
             file.close()
             if not direct:
+                if final.exists():
+                    temporary.chmod(stat.S_IMODE(final.stat().st_mode))
                 os.replace(temporary, final)
     except BaseException:
         with suppress(OSError):  # the flush of a close fails again on a full disk

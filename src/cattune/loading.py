@@ -15,7 +15,7 @@ from cattune.published import published_example
 from cattune.records import example_from_dict, example_to_dict
 
 
-def load_examples(path: str | os.PathLike[str], occurrences: str = "nearest") -> list[Example]:
+def load_examples(path: str | os.PathLike[str], occurrences: str = "context") -> list[Example]:
     """Read the examples of a JSONL file in this library's schema, in plain TRL form, or in the published format.
 
     The first record decides which format the file has. A record without an id is named by its line, "line-7". In this
@@ -37,7 +37,7 @@ def load_examples(path: str | os.PathLike[str], occurrences: str = "nearest") ->
     for number, record in read_jsonl(path):
         where, name = f"{path}, line {number}", f"line-{number}"
         if published is None:
-            published = _is_published(record, where)
+            published = is_published(record, where)
         if published:
             example = published_example(record, where, name, occurrences)
             if example.id in lines:
@@ -96,7 +96,8 @@ def _records(path: str | os.PathLike[str], examples: Iterable[Example]) -> Itera
         raise DataError(f"{path}: there are no examples to write")
 
 
-def _is_published(record: Mapping[str, Any], where: str) -> bool:
+def is_published(record: Mapping[str, Any], where: str) -> bool:
+    """Whether a file whose first record this is has the published format; a `DataError` where it has none we read."""
     keys = {key for key, value in record.items() if value is not None}
     if "schema" in keys or "messages" in keys or {"prompt", "completion"} <= keys:
         return False

@@ -31,7 +31,7 @@ _CONTENT = frozenset({"input", "target", "important", "id"})
 
 
 def published_example(
-    record: Mapping[str, Any], where: str = "record", default_id: str | None = None, occurrences: str = "nearest"
+    record: Mapping[str, Any], where: str = "record", default_id: str | None = None, occurrences: str = "context"
 ) -> Example:
     """Make an example of a record of the published format.
 

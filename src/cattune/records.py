@@ -3,8 +3,9 @@
 A record is `{"schema": "cattune/1", "id": .., "prompt": .., "completion": .., "links": [..], "refused": [..],
 "metadata": {..}}`, or has `"messages": [{"role": .., "content": ..}, ..]` instead of prompt and completion. A link is
 `{"effect": SPAN, "causes": [SPAN, ..], "weight": 1.0, "source": ".."}`, and a SPAN is `{"field": .., "start": ..,
-"end": .., "text": ..}`. The text of a span is there for people; where it is given it must be what the span covers,
-which catches positions that count bytes or UTF-16 units.
+"end": .., "text": ..}`. A link may also have `method`, `score` and `status`, written where they are not the defaults of
+`CausalLink`, and an entry of `refused` the `link` that was rejected. The text of a span is there for people; where it
+is given it must be what the span covers, which catches positions that count bytes or UTF-16 units.
 
 Records without `schema` are plain prompt-completion or conversational data, such as TRL reads; there, prompt and
 completion may be lists of messages, and keys that the schema does not know become metadata.
@@ -24,7 +25,8 @@ from cattune.io import number_text, shown
 READABLE_SCHEMAS = (SCHEMA,)
 """The schema versions that this release reads."""
 
-_LINK_KEYS = ("effect", "causes", "weight", "source")
+_LINK_KEYS = ("effect", "causes", "weight", "source", "method", "score", "status")
+_USUAL = {"method": "exact", "score": 1.0, "status": "proposed"}  # the defaults of `CausalLink`
 _SPAN_KEYS = ("field", "start", "end", "text")
 _KEYS = frozenset({"schema", "id", "prompt", "completion", "messages", "links", "refused", "metadata"})
 
@@ -43,19 +45,9 @@ def example_to_dict(example: Example) -> dict[str, Any]:
         record["messages"] = [{"role": turn.role, "content": turn.content} for turn in example.messages]
     else:
         record |= {"prompt": example.prompt, "completion": example.completion}
-    record["links"] = [
-        {
-            "effect": _span_to_dict(example, link.effect),
-            "causes": [_span_to_dict(example, cause) for cause in link.causes],
-            "weight": link.weight,
-            "source": link.source,
-        }
-        for link in example.links
-    ]
+    record["links"] = [_link_to_dict(example, link) for link in example.links]
     if example.refused:
-        record["refused"] = [
-            {"effect": link.effect, "cause": link.cause, "reason": link.reason} for link in example.refused
-        ]
+        record["refused"] = [_refused_to_dict(example, refusal) for refusal in example.refused]
     if example.metadata:
         try:
             record["metadata"] = _json_value(example.metadata)
@@ -87,22 +79,15 @@ def example_from_dict(record: Mapping[str, Any], where: str = "record", default_
     name = record_id(given, ("id",), where, default_id)
     inside = f"{where}, example {shown(name)}"
     prompt, completion, messages = _content(given, inside)
-    links = [_link(link, (inside, "links", i)) for i, link in enumerate(_list(given, "links", inside))]
-    refused = [_refused(link, (inside, "refused", i)) for i, link in enumerate(_list(given, "refused", inside))]
+    texts: list[tuple[Span, str]] = []
+    links = [_link(link, (inside, "links", i), texts) for i, link in enumerate(_list(given, "links", inside))]
+    refused = [_refused(item, (inside, "refused", i), texts) for i, item in enumerate(_list(given, "refused", inside))]
     metadata = _metadata(given, inside)
     try:
-        example = Example(
-            id=name,
-            prompt=prompt,
-            completion=completion,
-            messages=messages,
-            links=tuple(link for link, _ in links),
-            refused=tuple(refused),
-            metadata=metadata,
-        )
+        example = Example(name, prompt, completion, messages, tuple(links), tuple(refused), metadata)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    _check_texts(example, [pair for _, texts in links for pair in texts], inside)
+    _check_texts(example, texts, inside)
     return example
 
 
@@ -155,31 +140,30 @@ def _message(value: Any, where: str) -> Message:
     return Message(_text(message, "role", where), _text(message, "content", where))
 
 
-def _link(value: Any, where: _Place) -> tuple[CausalLink, list[tuple[Span, str]]]:
-    """A link, and those of its spans that say their text, with that text."""
+def _link(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> CausalLink:
+    """A link; those of its spans that say their text are added to `texts`, with that text."""
     link = _mapping(value, where, _LINK_KEYS)
-    effect = _span(link.get("effect"), (where, "effect"))
-    causes = [_span(cause, (where, "causes", i)) for i, cause in enumerate(_list(link, "causes", where))]
-    weight = link.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise DataError(f"{_at(where)}: 'weight' must be a number, got {shown(weight)}")
-    source = _text(link, "source", where) if "source" in link else "unknown"
+    effect = _span(link.get("effect"), (where, "effect"), texts)
+    causes = [_span(cause, (where, "causes", i), texts) for i, cause in enumerate(_list(link, "causes", where))]
+    words = {key: _text(link, key, where) for key in ("source", "method", "status") if key in link}
+    numbers = {key: _number(link, key, where) for key in ("weight", "score") if key in link}
     try:
-        made = CausalLink(effect[0], tuple([span for span, _ in causes]), float(weight), source)
-    except (DataError, OverflowError) as error:
-        raise DataError(f"{_at(where)}: {error}") from None
-    return made, [(span, text) for span, text in (effect, *causes) if text is not None]
-
-
-def _span(value: Any, where: _Place) -> tuple[Span, str | None]:
-    span = _mapping(value, where, _SPAN_KEYS)
-    field = _text(span, "field", where)
-    text = _text(span, "text", where) if "text" in span else None
-    start, end = _position(span, "start", where), _position(span, "end", where)
-    try:
-        return Span(field, start, end), text
+        return CausalLink(effect, tuple(causes), **words, **numbers)  # type: ignore[arg-type]
     except DataError as error:
         raise DataError(f"{_at(where)}: {error}") from None
+
+
+def _span(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> Span:
+    given = _mapping(value, where, _SPAN_KEYS)
+    field = _text(given, "field", where)
+    start, end = _position(given, "start", where), _position(given, "end", where)
+    try:
+        span = Span(field, start, end)
+    except DataError as error:
+        raise DataError(f"{_at(where)}: {error}") from None
+    if "text" in given:
+        texts.append((span, _text(given, "text", where)))
+    return span
 
 
 def _position(span: Mapping[str, Any], key: str, where: _Place) -> int:
@@ -194,10 +178,21 @@ def _position(span: Mapping[str, Any], key: str, where: _Place) -> int:
         raise DataError(f"{_at(where)}.{key}: expected a whole number of code points, got {shown(value)}") from None
 
 
-def _refused(value: Any, where: _Place) -> RefusedLink:
-    link = _mapping(value, where, ("effect", "cause", "reason"))
-    cause = _text(link, "cause", where) if "cause" in link else None
-    return RefusedLink(_text(link, "effect", where), cause, _text(link, "reason", where))
+def _number(record: Mapping[str, Any], key: str, where: _Place) -> float:
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{_at(where)}: {key!r} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise DataError(f"{_at(where)}: {key!r}: {error}") from None
+
+
+def _refused(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> RefusedLink:
+    refusal = _mapping(value, where, ("effect", "cause", "reason", "link"))
+    cause = _text(refusal, "cause", where) if "cause" in refusal else None
+    link = _link(refusal["link"], (where, "link"), texts) if "link" in refusal else None
+    return RefusedLink(_text(refusal, "effect", where), cause, _text(refusal, "reason", where), link)
 
 
 def _metadata(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -266,6 +261,21 @@ def _text(record: Mapping[str, Any], key: str, where: _Place) -> str:
     if not isinstance(value, str):
         raise DataError(f"{_at(where)}: {key!r} must be a string, got {shown(value)}")
     return value
+
+
+def _link_to_dict(example: Example, link: CausalLink) -> dict[str, Any]:
+    record = {
+        "effect": _span_to_dict(example, link.effect),
+        "causes": [_span_to_dict(example, cause) for cause in link.causes],
+        "weight": link.weight,
+        "source": link.source,
+    }
+    return record | {key: getattr(link, key) for key, usual in _USUAL.items() if getattr(link, key) != usual}
+
+
+def _refused_to_dict(example: Example, refusal: RefusedLink) -> dict[str, Any]:
+    record = {"effect": refusal.effect, "cause": refusal.cause, "reason": refusal.reason}
+    return record if refusal.link is None else record | {"link": _link_to_dict(example, refusal.link)}
 
 
 def _span_to_dict(example: Example, span: Span) -> dict[str, Any]:

@@ -72,9 +72,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--occurrences",
         choices=OCCURRENCES,
-        default="nearest",
-        help="published format: which place is meant by a phrase that stands in the text more than once; error refuses "
-        "it (default %(default)s)",
+        default="context",
+        help="published format: which place is meant by a phrase that stands in the text more than once; context "
+        "judges by the phrases around it, error refuses it (default %(default)s)",
     )
     parser.add_argument("--max-length", type=int, metavar="N", help="cut examples to N tokens, as training would")
     parser.add_argument("--strict", action="store_true", help="exit with 2 if any link, or part of one, is not used")

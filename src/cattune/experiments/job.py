@@ -40,7 +40,7 @@ class TrainJob:
     train_file: str
     output_dir: str
     eval_files: Mapping[str, str] = field(default_factory=dict)
-    occurrences: str = "nearest"
+    occurrences: str = "context"
     attn_implementation: str | None = None
     dtype: str | None = None
     peft: Mapping[str, Any] | None = None
