@@ -17,13 +17,17 @@ from cattune import __version__
 from cattune.cli import printable
 from cattune.errors import CattuneError
 
-COMMANDS = ("demo", "stg", "align", "train", "evaluate")
+COMMANDS = ("demo", "stg", "prior", "annotate", "annotations", "review", "align", "train", "evaluate")
 """Each is a module of this package with `add_parser(subparsers)` and `run(args)`, in the order that help lists them."""
 
 _EPILOG = """\
 examples:
   cattune demo --out demo                                    see it work, in a few minutes on a CPU
   cattune stg --size l --seed 0 --out data/stg_l             write a data set with a known spurious correlation
+  cattune prior new sums.yaml --from arithmetic              start a prior: what causes what, with handwritten examples
+  cattune annotate sums.jsonl --prior sums.yaml --model NAME --out links.jsonl
+                                                             an assistant model writes the causal links of a data set
+  cattune review links.jsonl                                 look at them and correct them, in the browser
   cattune align data/stg_l/train.jsonl --tokenizer tiny      see whether its causal links reach tokens
   cattune train config.yaml                                  fine-tune a model
   cattune evaluate --model runs/model --data iid=iid.jsonl ood=ood.jsonl --out scores.json

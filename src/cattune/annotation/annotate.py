@@ -1,0 +1,274 @@
+"""Ask an assistant model about every example: nothing asked twice, results in the order of the input, memory flat.
+
+A fixed number of workers take examples from the input as they become free, and at most `WINDOW` results wait for one
+that comes before them. An example counts as done when its replies are on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Protocol
+
+from cattune.annotation.chat_protocol import Answer
+from cattune.annotation.client import Unanswered
+from cattune.annotation.costs import Costs, Estimate
+from cattune.annotation.course import Outcome, Request, Task, course
+from cattune.annotation.limits import Halted, Limits
+from cattune.annotation.prompt import ChatMessage
+from cattune.annotation.store import OURS, STORED, Failure, Reply, Store
+from cattune.annotation.store_writer import Wakeups
+from cattune.annotation.summary import Stopped, Summary
+from cattune.examples import Example
+
+WINDOW = 2048
+"""So many examples may be under way, or done and waiting for an earlier one."""
+
+TAKEN_WAIT_S = 0.2
+"""How often to look whether another process has the reply that it is asking for."""
+
+BUDGET_WAIT_S = 0.05
+
+GRACE_S = 60.0
+"""How long a run that ends early waits for the requests under way."""
+
+BUDGET, INTERRUPTED = "budget", "interrupted"
+"""Why a run was stopped."""
+
+
+class Asker(Protocol):
+    """Whatever answers a conversation: `client.Assistant`, `local.LocalModel`, a stand-in of a test."""
+
+    limits: Limits
+
+    async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> Answer:
+        """See `client.Assistant.ask`."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class Annotator:
+    """One run over one input.
+
+    Args:
+        task: what is asked.
+        asker: who is asked.
+        store: keeps the replies.
+        costs: the budget.
+        retry_failed: whether to ask again what failed in an earlier run.
+        progress: is told of every example that is done, with the summary so far.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        asker: Asker,
+        store: Store,
+        *,
+        costs: Costs | None = None,
+        retry_failed: bool = False,
+        progress: Callable[[Summary], None] = lambda _: None,
+    ) -> None:
+        self.summary = Summary()
+        self._task = task
+        self._asker = asker
+        self._store = store
+        self._costs = costs or Costs()
+        self._retry_failed = retry_failed
+        self._progress = progress
+        self._busy: dict[bytes, asyncio.Event] = {}  # by an example's first request: equal ones wait for each other
+        self._retried: set[bytes] = set()
+        self._unsettled: dict[bytes, Failure] = {}  # of a server that did not answer; kept if it answers others
+        self._done: dict[int, Outcome] = {}
+        self._error: BaseException | None = None
+        self._over = self._complete = False
+        self._grace = GRACE_S
+
+    def run(self, examples: Iterable[Example]) -> Generator[Example]:
+        """The annotated examples, in order, as they become available.
+
+        Raises:
+            Stopped: the budget is reached, or `stop` was called; after the requests under way have been stored.
+            CattuneError: the assistant or the store cannot be used at all, or an example cannot be read.
+        """
+        with asyncio.Runner() as runner:
+            runner.run(self._start(examples))
+            try:
+                while results := runner.run(self._next()):
+                    for outcome in results:
+                        self.summary.written += 1
+                        yield outcome.example
+                self._complete = self.summary.stopped is None
+            except KeyboardInterrupt:
+                self._grace = 0.0
+                raise
+            finally:
+                runner.run(self._finish())
+        if self.summary.stopped:
+            raise Stopped(self.summary.stopped)
+
+    def stop(self, reason: str) -> None:
+        """Send nothing more; let what is under way be answered and stored. A signal handler may call this."""
+        self.summary.stopped = self.summary.stopped or reason
+        self._asker.limits.halt()
+
+    async def _start(self, examples: Iterable[Example]) -> None:
+        self._wakeups = Wakeups(asyncio.get_running_loop())
+        self._changed = asyncio.Event()
+        self._room = asyncio.Semaphore(WINDOW)
+        numbered = enumerate(examples)
+        workers = self._asker.limits.concurrency
+        self._workers = [asyncio.create_task(self._work(numbered)) for _ in range(workers)]
+
+    async def _next(self) -> list[Outcome]:
+        """What follows on what has been returned, at least one result; none at the end."""
+        results: list[Outcome] = []
+        while True:
+            while (outcome := self._done.pop(self.summary.written + len(results), None)) is not None:
+                results.append(outcome)
+                self._room.release()
+            if self._error is not None:
+                raise self._error
+            if results or all(worker.done() for worker in self._workers) and not self._done:
+                return results
+            if self.summary.stopped:
+                if all(worker.done() for worker in self._workers):
+                    return results  # what is done comes after a gap
+                for _ in self._workers:  # none is to wait for room that nobody will make
+                    self._room.release()
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _finish(self) -> None:
+        """Let what is under way be answered and stored, within limits: it is paid for, whatever ended the run."""
+        self._over = True
+        self._asker.limits.halt()
+        for _ in self._workers:
+            self._room.release()
+        await asyncio.wait(self._workers, timeout=self._grace)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        try:
+            if self._complete:
+                await self._settle()
+        finally:
+            await self._asker.close()
+
+    async def _work(self, numbered: Iterator[tuple[int, Example]]) -> None:
+        try:
+            while True:
+                await self._room.acquire()
+                if self._over or self.summary.stopped:
+                    return
+                index, example = next(numbered, (-1, None))
+                if example is None:
+                    return
+                self._done[index] = outcome = await self._annotate(example)
+                self.summary.add(outcome)
+                self._progress(self.summary)
+                self._changed.set()
+                await asyncio.sleep(0)  # where all is stored nothing else lets the others run
+        except Halted:
+            pass
+        except BaseException as error:
+            self._error, self._over = self._error or error, True
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            asyncio.get_running_loop().call_soon(self._changed.set)  # after this worker is seen as done
+
+    async def _annotate(self, example: Example) -> Outcome:
+        """Take an example through its course."""
+        steps = course(self._task, example)
+        request = next(steps)
+        first = request.key
+        while (busy := self._busy.get(first)) is not None:
+            await busy.wait()
+        self._busy[first] = asyncio.Event()
+        try:
+            while True:
+                request = steps.send(await self._reply(request))
+        except StopIteration as end:
+            outcome: Outcome = end.value
+        finally:
+            self._busy.pop(first).set()
+        if any(self._store.failure(failure.key) is None for failure in outcome.failures):
+            await self._wakeups.written(self._store.fail(outcome.failures))
+        return outcome
+
+    async def _reply(self, request: Request) -> Reply | Failure:
+        key = request.key
+        if self._retry_failed and key not in self._retried and self._store.failure(key):
+            self._retried.add(key)
+            await self._wakeups.written(self._store.reopen([key]))
+        while True:
+            found = self._store.get(key) or self._store.failure(key) or self._unsettled.get(key)
+            if found is not None:
+                self.summary.reused += isinstance(found, Reply)
+                return found
+            claim = await self._wakeups.written(self._store.claim(key))
+            if claim == OURS:
+                return await self._ask(request)
+            if claim != STORED:
+                await self._asker.limits.sleep(TAKEN_WAIT_S)
+
+    async def _ask(self, request: Request) -> Reply | Failure:
+        """Send a request that is ours to send, and return when what came of it is stored."""
+        costs, settled = self._costs, False
+        try:
+            estimate = await self._afford(request)
+            costs.begin(estimate)
+            try:
+                answer = await self._asker.ask(request.messages, estimate.prompt + estimate.completion)
+                reply = self._metered(request, answer, round(estimate.prompt))
+                await self._wakeups.written(self._store.save(request.key, self._task.model, reply))
+                settled = True
+            finally:
+                costs.end(estimate)
+        except Unanswered as error:
+            failure = Failure(request.key, error.reason, error.detail, "")
+            if error.transient:
+                self._unsettled[request.key] = failure
+            else:
+                await self._wakeups.written(self._store.fail([failure]))
+                settled = True
+            return failure
+        finally:
+            if not settled:
+                self._store.release(request.key)
+        if self._unsettled:
+            await self._settle()
+        return reply
+
+    async def _afford(self, request: Request) -> Estimate:
+        """What a request is expected to have; or stop the run, where that is more than the budget has left."""
+        costs = self._costs
+        while True:
+            estimate = costs.estimate(request.messages)
+            if costs.budget is None or costs.allows(estimate, self._store.spent(self._task.model)):
+                return estimate
+            if not costs.under_way:
+                self.stop(BUDGET)
+            await self._asker.limits.sleep(BUDGET_WAIT_S)  # those under way may come to less than was expected
+
+    def _metered(self, request: Request, answer: Answer, prompt_tokens: int) -> Reply:
+        """The reply, with the server's count of tokens, or an estimate where it has none."""
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        if prompt is None or completion is None:
+            self.summary.unmetered += 1
+            prompt, completion = prompt_tokens, len(answer.text.encode()) // 4 + 1
+        else:
+            self._costs.learn(request.messages, prompt, completion)
+        self.summary.asked += 1
+        self.summary.prompt_tokens += prompt
+        self.summary.completion_tokens += completion
+        return Reply(answer.text, answer.finish_reason, prompt, completion)
+
+    async def _settle(self) -> None:
+        """The server answers others, so what it did not answer is a failure of those requests."""
+        failures, self._unsettled = list(self._unsettled.values()), {}
+        await self._wakeups.written(self._store.fail(failures))

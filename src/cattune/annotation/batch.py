@@ -1,0 +1,177 @@
+"""Providers' batch queues: requests go out in one file and results come back in another.
+
+The files are those of OpenAI's batch service, which vLLM's `run_batch` and other services read and write as well: JSON
+Lines, `custom_id` being the key of the request in the store. Results may come in any order and in several files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+from cattune.annotation.chat_protocol import BadPayload, read_answer, read_refusal
+from cattune.annotation.course import Outcome, Request, Task, course
+from cattune.annotation.inputs import SeenKeys
+from cattune.annotation.store import Failure, Reply, Store
+from cattune.annotation.summary import Stopped, Summary
+from cattune.errors import DataError
+from cattune.examples import Example
+from cattune.io import read_jsonl, shown, write_jsonl
+
+URL = "/v1/chat/completions"
+MOST_REQUESTS = 50_000
+"""The most requests that OpenAI takes in one file."""
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1000
+
+
+def advance(task: Task, example: Example, store: Store, retry_failed: bool = False) -> Outcome | Request:
+    """Take an example as far as the store's replies go: to its outcome, or to the request that is to be sent next.
+
+    With `retry_failed`, a request whose failure stands is to be sent again.
+    """
+    steps = course(task, example)
+    try:
+        request = next(steps)
+        while True:
+            failure = store.failure(request.key)
+            if failure is not None and retry_failed:
+                return request
+            found = store.get(request.key) or failure
+            if found is None:
+                return request
+            request = steps.send(found)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+def write_requests(
+    path: str | os.PathLike[str],
+    task: Task,
+    examples: Iterable[Example],
+    store: Store,
+    response_format: Mapping[str, Any],
+    *,
+    retry_failed: bool = False,
+) -> int:
+    """Write each request that is to be sent next once; return how many there are.
+
+    Raises:
+        DataError: there is none; every example is through.
+        OutputError: the file cannot be written.
+    """
+
+    def lines() -> Iterator[dict[str, Any]]:
+        with closing(SeenKeys()) as seen:
+            for example in examples:
+                step = advance(task, example, store, retry_failed)
+                if isinstance(step, Request) and seen.add(step.key) is None:
+                    if retry_failed and store.failure(step.key):
+                        store.reopen([step.key]).result()
+                    yield _line(task, step, response_format)
+
+    requests = lines()
+    first = next(requests, None)
+    if first is None:
+        raise DataError("there is nothing to ask: every example is answered, or failed before (--retry-failed)")
+
+    def all_lines() -> Iterator[dict[str, Any]]:
+        yield first
+        yield from requests
+
+    return write_jsonl(path, all_lines())
+
+
+def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summary) -> Generator[Example]:
+    """The annotated examples, of replies that are stored.
+
+    Raises:
+        Stopped: at the end, where a request is still to be answered.
+    """
+    is_open = 0
+    for example in examples:
+        step = advance(task, example, store)
+        if isinstance(step, Request):
+            is_open += 1
+            continue
+        store.fail(step.failures).result()
+        summary.add(step)
+        yield step.example
+    if is_open:
+        summary.stopped = f"{is_open} examples wait for a reply"
+        raise Stopped(summary.stopped)
+    summary.written = summary.done
+
+
+def _line(task: Task, request: Request, response_format: Mapping[str, Any]) -> dict[str, Any]:
+    body = {"model": task.model, "messages": request.messages, **task.parameters, "response_format": response_format}
+    return {"custom_id": request.key.hex(), "method": "POST", "url": URL, "body": body}
+
+
+def read_results(path: str | os.PathLike[str], task: Task, store: Store) -> Counter[str]:
+    """Put the results of a file into the store.
+
+    Returns:
+        How many were new replies ("new"), replies that the store had ("known") or failures ("failed").
+
+    Raises:
+        DataError: a line is no result, or its `custom_id` is none that `write_requests` gave.
+        OutputError: the store cannot be written.
+    """
+    counts: Counter[str] = Counter()
+    waiting = []
+    for number, record in read_jsonl(path):
+        key = _key_of(record, f"{path}, line {number}")
+        if store.get(key) is not None:
+            counts["known"] += 1
+            continue
+        result = _result(key, record)
+        counts["failed" if isinstance(result, Failure) else "new"] += 1
+        if isinstance(result, Failure):
+            waiting.append(store.fail([result]))
+        else:
+            waiting.append(store.save(key, task.model, result))
+        if len(waiting) >= _CHUNK:
+            for written in waiting:
+                written.result()
+            waiting.clear()
+    for written in waiting:
+        written.result()
+    return counts
+
+
+def _key_of(record: Mapping[str, Any], where: str) -> bytes:
+    name = record.get("custom_id")
+    if not isinstance(name, str) or not _KEY.fullmatch(name):
+        raise DataError(
+            f"{where}: expected a line of a batch result file whose 'custom_id' is one that --batch write gave (64 hex "
+            f"digits), got {shown(name)}"
+        )
+    if "response" not in record and "error" not in record:
+        raise DataError(f"{where}: neither 'response' nor 'error'; is this the file of requests, and not of results?")
+    return bytes.fromhex(name)
+
+
+def _result(key: bytes, record: Mapping[str, Any]) -> Reply | Failure:
+    raw = json.dumps(record, ensure_ascii=False)
+    response = record.get("response")
+    response = response if isinstance(response, Mapping) else {}
+    status = response.get("status_code")
+    if record.get("error") or status != 200:
+        refusal = read_refusal(
+            status if isinstance(status, int) else 0, record.get("error") or response.get("body"), ""
+        )
+        reason = refusal.code or (f"status {status}" if status is not None else "batch error")
+        return Failure(key, f"batch: {reason}", refusal.message, raw)
+    try:
+        answer = read_answer(json.dumps(response.get("body")))
+    except BadPayload as error:
+        return Failure(key, "malformed response", str(error), raw)
+    return Reply(answer.text, answer.finish_reason, answer.prompt_tokens or 0, answer.completion_tokens or 0)

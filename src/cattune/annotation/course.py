@@ -1,0 +1,140 @@
+"""The course of one example: what is asked, in which order, and what comes of the replies. Pure: nothing is sent here.
+
+One request; then, where its reply could not be read or some of its links were refused, one that shows the assistant
+why. The requests depend on the replies alone, so that a run which was killed comes to the same ones again and finds
+their replies in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from cattune.annotation.chat_protocol import LENGTH, REFUSED
+from cattune.annotation.judgement import Judgement, judge
+from cattune.annotation.prior import Prior
+from cattune.annotation.prompt import PROMPT_VERSION, ChatMessage, build_messages, example_tag, repair_messages
+from cattune.annotation.reply import REFUSAL, TRUNCATED, ReplyError, read_reply
+from cattune.annotation.store import Failure, Reply, request_key
+from cattune.examples import Example, RefusedLink
+from cattune.io import shown
+
+FAILED = "no annotation: "
+"""Begins the reason of the refusal that an example has for which no reply could be used."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked about every example.
+
+    Args:
+        prior: what the assistant is told.
+        model: which assistant.
+        parameters: sent with every request.
+        repair: whether a reply with problems is asked for once more.
+    """
+
+    prior: Prior
+    model: str
+    parameters: Mapping[str, Any]
+    repair: bool = True
+
+    @property
+    def source(self) -> str:
+        """For `CausalLink.source`."""
+        return f"assistant:{self.model}"
+
+    def request(self, messages: list[ChatMessage], is_repair: bool = False) -> Request:
+        """A request with its key."""
+        return Request(request_key(messages, self.model, self.parameters, PROMPT_VERSION), messages, is_repair)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent, and the key under which the store keeps the reply."""
+
+    key: bytes
+    messages: list[ChatMessage]
+    is_repair: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an example.
+
+    Args:
+        example: with its links and refusals.
+        failed: why it has no annotation, for counting; None where a reply could be used.
+        detail: the same in a sentence.
+        failures: what the store is to keep of replies that could not be used.
+        repaired: whether the second reply was used.
+    """
+
+    example: Example
+    failed: str | None = None
+    detail: str = ""
+    failures: tuple[Failure, ...] = ()
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """A reply as it was judged, or why it could not be."""
+
+    judgement: Judgement | None
+    reason: str = ""
+    problems: tuple[str, ...] = ()
+    failure: Failure | None = None
+    """What the store is to keep, where the reply came and could not be used."""
+
+
+Course: TypeAlias = Generator[Request, "Reply | Failure", Outcome]
+
+
+def course(task: Task, example: Example) -> Course:
+    """Yields requests, is sent the reply to each or the failure to get one, and returns the outcome."""
+    request = task.request(build_messages(task.prior, example))
+    got = yield request
+    first = final = _verdict(task, example, request, got)
+    if first.problems and task.repair and isinstance(got, Reply):
+        request = task.request(repair_messages(request.messages, got.text, first.problems), is_repair=True)
+        second = _verdict(task, example, request, (yield request))
+        final = max((second, first), key=_worth)  # of equals the second
+        if final.judgement is None:
+            return _failed(example, second, first)
+    if final.judgement is None:
+        return _failed(example, final)
+    made = replace(example, links=final.judgement.links, refused=final.judgement.refused)
+    return Outcome(made, repaired=final is not first)
+
+
+def _verdict(task: Task, example: Example, request: Request, got: Reply | Failure) -> _Verdict:
+    if isinstance(got, Failure):
+        return _Verdict(None, got.reason, (got.detail,))
+    try:
+        if got.finish_reason == LENGTH:
+            raise ReplyError(TRUNCATED, "The reply was cut off at the limit on output tokens.")
+        if got.finish_reason == REFUSED:
+            raise ReplyError(REFUSAL, f"The request was declined: {shown(got.text, 200)}")
+        links = read_reply(got.text, example_tag(example))
+    except ReplyError as error:
+        failure = Failure(request.key, error.reason, error.detail, got.text)
+        return _Verdict(None, error.reason, (error.detail,), failure)
+    judgement = judge(example, links, task.source, task.prior.options)
+    return _Verdict(judgement, problems=judgement.problems)
+
+
+def _worth(verdict: _Verdict) -> tuple[bool, int, int]:
+    """More links are better, then fewer problems: a second reply may be short of what the first one had right."""
+    if verdict.judgement is None:
+        return False, 0, 0
+    return True, len(verdict.judgement.links), -len(verdict.problems)
+
+
+def _failed(example: Example, last: _Verdict, *earlier: _Verdict) -> Outcome:
+    """An example that trains on cross-entropy alone, and says why."""
+    failures = tuple(verdict.failure for verdict in (*earlier, last) if verdict.failure is not None)
+    refusal = RefusedLink("", None, f"{FAILED}{last.reason}")
+    made = replace(example, links=(), refused=(refusal,))
+    return Outcome(made, last.reason, last.problems[0] if last.problems else "", failures)

@@ -1,0 +1,93 @@
+"""Where requests go, and with what: the address, the key, the parameters, and the SDK's client for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from cattune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+RESERVED_PARAMETERS = frozenset({"messages", "model", "n", "response_format", "stream", "tools", "functions"})
+"""Parameters of a request that are set here."""
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, without those that are set here.
+
+    Raises:
+        ConfigError: there is one of those.
+    """
+    wrong = sorted(RESERVED_PARAMETERS & set(parameters))
+    if wrong:
+        raise ConfigError(f"the parameters must not hold {', '.join(wrong)}: cattune sets these itself")
+    return dict(parameters)
+
+
+def read_key(variable: str, base_url: str | None) -> str:
+    """The key, or a placeholder for a server of one's own.
+
+    Raises:
+        ConfigError: it is needed and not there.
+    """
+    key = os.environ.get(variable, "").strip()
+    if key:
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigError(
+                f"the environment variable {variable} does not hold a key: it has characters that no key has"
+            )
+        return key
+    if base_url is None and "OPENAI_BASE_URL" not in os.environ:
+        raise ConfigError(
+            f"the environment variable {variable} is not set; put the key there, name another variable with "
+            "--api-key-env, or name a server of your own with --base-url"
+        )
+    return "none"
+
+
+def check_address(url: str | None) -> None:
+    """Refuse an address with a user's name or password: they would be shown wherever the address is.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ConfigError(
+            f"the address {without_login(url)!r} was given with a name or a password in it; put the key into an "
+            "environment variable (--api-key-env) and leave them out"
+        )
+
+
+def without_login(url: str) -> str:
+    """The address without a user's name and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def open_client(base_url: str | None, key: str, timeout_s: float, connect_timeout_s: float) -> AsyncOpenAI:
+    """The SDK's client, without its retries.
+
+    Raises:
+        ConfigError: the SDK is not installed, or the address is none.
+    """
+    try:
+        from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+    except ImportError:
+        raise ConfigError(
+            "an assistant model is asked through the openai package, which is not installed; "
+            "pip install 'causal-attention-tuning[annotate]'"
+        ) from None
+    timeout = Timeout(timeout_s, connect=connect_timeout_s)
+    transport = None
+    with suppress(RuntimeError):  # without aiohttp the SDK uses its own client, which takes more time for a request
+        transport = DefaultAioHttpClient()
+    try:
+        return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=0, http_client=transport)
+    except Exception as error:  # an address that is none raises what its parser raises
+        raise ConfigError(f"the address {without_login(base_url or '')!r} cannot be used: {error}") from None

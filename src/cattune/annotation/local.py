@@ -1,0 +1,123 @@
+"""A transformers model in this process as the assistant: greedy, in batches, through its chat template."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cattune.annotation.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.client import Unanswered
+from cattune.annotation.limits import Limits
+from cattune.annotation.prompt import ChatMessage
+
+if TYPE_CHECKING:
+    from cattune.evaluation.generation import Completion
+
+MAX_NEW_TOKENS = 1024
+GATHER_S = 0.01
+"""How long to wait for further requests of a batch."""
+
+_Waiting = tuple[list[int], "asyncio.Future[Answer]"]
+
+
+class LocalModel:
+    """An assistant model in this process.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        batch_size: conversations answered at once.
+        max_new_tokens: the most tokens of a reply.
+        device: `auto` for the accelerator if there is one, else a torch device.
+
+    Raises:
+        ConfigError: the folder or the device does not exist, or does not hold what is expected.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        batch_size: int = 8,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        device: str = "auto",
+    ) -> None:
+        from cattune.evaluation.models import load_model
+
+        self.limits = Limits(batch_size)
+        self._max_new_tokens = max_new_tokens
+        self._model, self._tokenizer = load_model(folder, device)
+        self._room: int | None = getattr(self._model.config, "max_position_embeddings", None)
+        self._waiting: list[_Waiting] = []
+        self._serving: asyncio.Task[None] | None = None
+
+    async def ask(self, messages: Sequence[ChatMessage], tokens: float = 0.0) -> Answer:
+        """The model's most probable answer.
+
+        Raises:
+            Unanswered: the conversation and a reply do not fit into the model's positions.
+            Halted: nothing is to be asked any more.
+        """
+        await self.limits.wait(tokens)
+        ids = self._encode(messages)
+        if self._room is not None and len(ids) + self._max_new_tokens > self._room:
+            raise Unanswered(
+                "prompt too long",
+                f"{len(ids)} tokens and a reply of up to {self._max_new_tokens} do not fit into the model's "
+                f"{self._room} positions",
+                transient=False,
+            )
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ids, answer))
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.create_task(self._serve())
+        return await answer
+
+    async def close(self) -> None:
+        """Ask no more; a batch that is being answered is waited for."""
+        if self._serving is not None:
+            self._serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._serving
+
+    def _encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+        if self._tokenizer.chat_template:
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+            ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            turns = (f"{turn['role']}: {turn['content']}\n\n" for turn in messages)
+            ids = self._tokenizer("".join(turns) + "assistant: ")["input_ids"]
+        return ids
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHER_S)
+            size = self.limits.concurrency
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            try:
+                completions = await asyncio.to_thread(self._generate, [ids for ids, _ in batch])
+            except Exception as error:
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            for (ids, answer), completion in zip(batch, completions, strict=True):
+                if not answer.done():
+                    answer.set_result(self._answer(ids, completion))
+
+    def _generate(self, batch: list[list[int]]) -> list[Completion]:
+        from cattune.evaluation.generation import Prompts, generate_greedily
+
+        return generate_greedily(
+            self._model,
+            self._tokenizer,
+            Prompts(tuple(batch), 0, frozenset()),
+            max_new_tokens=self._max_new_tokens,
+            batch_size=len(batch),
+        )
+
+    def _answer(self, ids: list[int], completion: Completion) -> Answer:
+        written = len(self._tokenizer(completion.text, add_special_tokens=False)["input_ids"])
+        return Answer(completion.text, STOPPED if completion.finished else LENGTH, len(ids), written)

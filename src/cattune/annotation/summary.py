@@ -1,0 +1,78 @@
+"""What an annotation run has done, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from cattune.annotation.course import Outcome
+
+SHOWN_FAILURES = 20
+
+
+class Stopped(Exception):
+    """The run was stopped before its end, by the user or the budget; what was answered is stored."""
+
+
+@dataclass
+class Summary:
+    """What a run has done so far.
+
+    Args:
+        done: examples that are through.
+        written: of these, the first so many in the order of the input.
+        annotated: those with a link.
+        without_links: those with a reply that could be used and no link in the end.
+        failed: why others have no annotation, counted.
+        links: how many there are.
+        methods: how their phrases were found, counted.
+        refused: links and causes that could not be used, by reason.
+        repaired: examples for which the second reply was used.
+        reused: replies that were in the store.
+        asked: replies that were got.
+        prompt_tokens, completion_tokens: of those that were got, as the server counts, or else as estimated.
+        unmetered: replies whose tokens the server did not tell.
+        failures: (example id, reason, detail) of the first few.
+        stopped: why it was stopped, if it was.
+    """
+
+    done: int = 0
+    written: int = 0
+    annotated: int = 0
+    without_links: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    links: int = 0
+    methods: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    reused: int = 0
+    asked: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unmetered: int = 0
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    stopped: str | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an example."""
+        self.done += 1
+        example = outcome.example
+        if outcome.failed is not None:
+            self.failed[outcome.failed] += 1
+            if len(self.failures) < SHOWN_FAILURES:
+                self.failures.append((example.id, outcome.failed, outcome.detail))
+            return
+        self.annotated += bool(example.links)
+        self.without_links += not example.links
+        self.links += len(example.links)
+        self.methods.update(link.method for link in example.links)
+        self.refused.update(refusal.reason for refusal in example.refused)
+        self.repaired += outcome.repaired
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, for JSON; counters with the most frequent first."""
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "failures"}
+        record |= {name: dict(value.most_common()) for name, value in record.items() if isinstance(value, Counter)}
+        keys = ("id", "reason", "detail")
+        return {**record, "first_failures": [dict(zip(keys, failure, strict=True)) for failure in self.failures]}

@@ -1,0 +1,127 @@
+"""The options of `cattune annotate`, and which of them go together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cattune.errors import ConfigError, OutputError
+
+_DESCRIPTION = """\
+Let an assistant model name what each example's answer depends on, and write the examples with those causal links.
+
+Every reply is stored before it counts. The same command goes on where an earlier one was stopped, killed or out of
+budget, and asks for nothing that is stored.
+"""
+_EPILOG = """\
+examples:
+  cattune annotate in.jsonl --prior arithmetic --model gpt-4.1-mini --dry-run
+  cattune annotate in.jsonl --prior prior.yaml --model gpt-4.1-mini --price 0.4 1.6 --budget 5 --out out.jsonl
+  cattune annotate in.jsonl --prior prior.yaml --model qwen3 --base-url http://localhost:8000/v1 --out out.jsonl
+  cattune annotate in.jsonl --prior prior.yaml --model gpt-4.1-mini --batch write requests.jsonl --out out.jsonl
+
+exit status: 0 every example has a reply that could be used; 1 some failed, or the budget was reached; 2 the input or
+the call is wrong; 130 interrupted. docs/annotation.md says more.
+"""
+
+
+def add_options(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the command's parser, and return it."""
+    parser = subparsers.add_parser(
+        "annotate",
+        help="let an assistant model name the causal links of a file's examples",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the examples, as JSON Lines; links that it has are left out")
+    add("--prior", required=True, metavar="NAME_OR_YAML", help="what causes what, and examples: see cattune prior")
+    add("--model", required=True, metavar="NAME", help="the assistant model; with --local a folder")
+    add("--out", metavar="FILE", help="where to write the annotated examples")
+    add("--overwrite", action="store_true", help="replace --out where it exists")
+    add("--store", metavar="FILE", help="keeps the replies (default: the name of --out with .store behind it)")
+
+    where = parser.add_argument_group("the assistant")
+    add = where.add_argument
+    add("--base-url", metavar="URL", help="an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    add(
+        "--api-key-env",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="the environment variable that holds the key (default: %(default)s); not needed with --base-url",
+    )
+    add(
+        "--parameters",
+        type=_parameters,
+        default={"temperature": 0},
+        metavar="JSON",
+        help='sent with every request (default: {"temperature": 0})',
+    )
+    add("--local", action="store_true", help="--model is a folder with a transformers model, run in this process")
+    add("--concurrency", type=int, default=16, metavar="N", help="requests under way at once (default: %(default)s)")
+    add("--requests-per-minute", type=float, metavar="N", help="send no more than this")
+    add("--tokens-per-minute", type=float, metavar="N", help="of prompts and replies, send no more than about this")
+    add("--timeout", type=float, default=120.0, metavar="S", help="seconds of silence before a request is sent again")
+    add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
+    add("--repair", type=int, choices=(0, 1), default=1, help="ask once more where a reply has problems (default: 1)")
+
+    how = parser.add_argument_group("how much")
+    add = how.add_argument
+    add("--limit", type=int, metavar="N", help="only the first N examples")
+    add("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="USD for a million tokens of prompts, of replies")
+    add("--budget", type=float, metavar="USD", help="stop before all replies in the store cost more; needs --price")
+    add("--dry-run", action="store_true", help="print one prompt and the expected cost; needs no key and no network")
+    add("--retry-failed", action="store_true", help="ask again what failed in an earlier run")
+    add(
+        "--batch",
+        nargs=2,
+        metavar=("write|read", "FILE"),
+        help="write the requests for a provider's batch queue, or read its results",
+    )
+    add("--json", action="store_true", help="print the summary to stdout")
+    found: argparse.ArgumentParser = parser
+    return found
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse what does not go together, and fill in the name of the store."""
+    if args.batch is not None and args.batch[0] not in ("write", "read"):
+        raise ConfigError(f"--batch takes 'write FILE' or 'read FILE', got {args.batch[0]!r}")
+    if args.local and (args.base_url or args.batch or args.price):
+        raise ConfigError("--local runs the model in this process: it has no --base-url, no --batch and no --price")
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit must be 1 or more, got {args.limit}")
+    if args.max_retries < 0 or not 0 < args.timeout < float("inf"):
+        raise ConfigError("--max-retries must be 0 or more, and --timeout a number of seconds above 0")
+    if args.budget is not None and args.price is None:
+        raise ConfigError("--budget needs --price IN OUT, in USD for a million tokens")
+    if args.out is None and not args.dry_run:
+        raise ConfigError("name the file to write with --out, or see what would be asked with --dry-run")
+    if args.store is None:
+        args.store = f"{args.out}.store" if args.out is not None else None
+    if args.out is not None:
+        if os.path.realpath(args.out) in (os.path.realpath(args.file), os.path.realpath(args.store)):
+            raise OutputError(f"--out {args.out!r} is the input or the store; name another file")
+        if Path(args.out).is_dir():
+            raise OutputError(f"--out {args.out!r} is a folder; name a file")
+        if Path(args.out).is_file() and not args.overwrite and not args.dry_run:
+            raise OutputError(f"--out {args.out!r} already exists; pass --overwrite, or choose another file")
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    from cattune.annotation.endpoint import check_parameters
+
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError('expected a JSON object, such as {"temperature": 0}')
+    try:
+        return check_parameters(value)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

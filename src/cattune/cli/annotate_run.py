@@ -1,0 +1,196 @@
+"""What `cattune annotate` does, from its options to its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cattune.annotation.annotate import INTERRUPTED, Annotator, Asker
+from cattune.annotation.batch import MOST_REQUESTS, collect, read_results, write_requests
+from cattune.annotation.costs import Costs, Price
+from cattune.annotation.course import Task
+from cattune.annotation.forecast import forecast
+from cattune.annotation.inputs import InputFile, check_input, check_unchanged, iter_examples
+from cattune.annotation.limits import Limits
+from cattune.annotation.prior import load_prior
+from cattune.annotation.prompt import RESPONSE_FORMAT
+from cattune.annotation.store import InputNote, Store
+from cattune.annotation.summary import Stopped, Summary
+from cattune.cli import printable
+from cattune.cli.annotate_options import check_options
+from cattune.cli.annotate_progress import Meter, report
+from cattune.errors import OutputError
+from cattune.examples import Example
+from cattune.io import write_jsonl
+from cattune.records import example_to_dict
+
+
+def annotate(args: argparse.Namespace) -> int:
+    """Annotate; 0 where every example has a usable reply, 1 where some failed or the run was stopped."""
+    check_options(args)
+
+    task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair))
+    found = check_input(args.file)
+    if found.with_links:
+        _say(f"{found.with_links} of {found.examples} examples have links already, which are left out")
+    if args.dry_run:
+        return _dry_run(args, task, found)
+
+    with Store(args.store) as store:
+        if args.batch is not None and args.batch[0] == "write":
+            return _write_batch(args, task, store, found)
+        _note_input(args, task, store, found)
+        if args.batch is not None:
+            return _read_batch(args, task, store, found)
+        return _annotate(args, task, store, found)
+
+
+def _examples(args: argparse.Namespace) -> Iterator[Example]:
+    return islice(iter_examples(args.file), args.limit)
+
+
+def _price(args: argparse.Namespace) -> Price | None:
+    return None if args.price is None else Price(*args.price)
+
+
+def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
+    store = Store(args.store) if args.store is not None and Path(args.store).is_file() else None
+    try:
+        expected = forecast(task, _examples(args), store)
+    finally:
+        if store is not None:
+            store.close()
+    price = _price(args)
+    cost = None if price is None else price.of(expected.prompt_tokens, expected.completion_tokens)
+    if args.json:
+        print(json.dumps({**expected.to_dict(), "cost_usd": cost}, ensure_ascii=False, indent=2))
+        return 0
+    for turn in expected.messages:
+        print(f"--- {turn['role']}\n{turn['content']}\n")
+    _say(
+        f"{expected.examples} examples; {expected.requests} requests to send, {expected.stored} stored already, "
+        f"{expected.duplicates} examples are the same as another"
+    )
+    _say(
+        f"about {expected.prompt_tokens:,} tokens of prompts and {expected.completion_tokens:,} of replies, without "
+        "the second requests where a reply has problems"
+    )
+    _say("give --price IN OUT to see the cost" if cost is None else f"about {cost:.2f} USD")
+    return 0
+
+
+def _note_input(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> None:
+    """Say what is reused where the input is not what it was in the last run."""
+    name = os.path.realpath(args.file)
+    before = store.input_note(name)
+    if before is not None and before.sha256 != found.sha256:
+        expected = forecast(task, _examples(args), store)
+        _say(
+            f"{args.file} has changed since the last run ({before.examples} examples then, {found.examples} now): "
+            f"replies to {expected.stored} texts are reused, {expected.requests} are new"
+        )
+    store.note_input(name, InputNote(found.sha256, found.examples)).result()
+
+
+def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
+    path = args.batch[1]
+    if Path(path).exists() and not args.overwrite:
+        raise OutputError(f"{path!r} already exists; pass --overwrite, or choose another file")
+    count = write_requests(path, task, _examples(args), store, RESPONSE_FORMAT, retry_failed=args.retry_failed)
+    check_unchanged(found)
+    _say(f"wrote {count} requests to {path}; give the results to the same command with --batch read RESULTS")
+    if count > MOST_REQUESTS:
+        _say(f"services take up to {MOST_REQUESTS} requests a file: split it by lines, and read the results one by one")
+    if args.json:
+        print(json.dumps({"requests": count}))
+    return 0
+
+
+def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
+    counts = read_results(args.batch[1], task, store)
+    _say(f"read {counts['new']} new replies, {counts['known']} known ones and {counts['failed']} failures")
+    summary = Summary()
+    try:
+        _write(args, found, collect(task, _examples(args), store, summary))
+    except Stopped:
+        _say("not every request is answered yet, or a reply has problems: write what is open with --batch write FILE")
+    return report(summary, store, task.model, _price(args), args)
+
+
+def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
+    price = _price(args)
+    costs = Costs(price, args.budget, args.parameters)
+    total = found.examples if args.limit is None else min(found.examples, args.limit)
+    with Meter(total, price) as meter:
+        annotator = Annotator(
+            task,
+            _asker(args, meter.tell),
+            store,
+            costs=costs,
+            retry_failed=args.retry_failed,
+            progress=meter.update,
+        )
+        with suppress(Stopped), _interruptible(annotator, meter.tell):
+            _write(args, found, annotator.run(_examples(args)))
+    return report(annotator.summary, store, task.model, price, args)
+
+
+def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Example]) -> None:
+    def records() -> Iterator[dict[str, Any]]:
+        for example in examples:
+            yield example_to_dict(example)
+        check_unchanged(found)
+
+    with closing(examples):  # a file that cannot be written ends the run before its store is closed
+        write_jsonl(args.out, records())
+
+
+def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
+    if args.local:
+        from cattune.annotation.local import MAX_NEW_TOKENS, LocalModel
+
+        most = args.parameters.get("max_tokens", MAX_NEW_TOKENS)
+        return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most)
+
+    from cattune.annotation.client import Assistant
+
+    return Assistant(
+        args.model,
+        RESPONSE_FORMAT,
+        base_url=args.base_url,
+        key_variable=args.api_key_env,
+        parameters=args.parameters,
+        limits=Limits(args.concurrency, args.requests_per_minute, args.tokens_per_minute),
+        timeout_s=args.timeout,
+        max_retries=args.max_retries,
+        tell=tell,
+    )
+
+
+@contextmanager
+def _interruptible(annotator: Annotator, tell: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C lets what is under way be answered and stored; the second one ends at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        annotator.stop(INTERRUPTED)
+        tell("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _say(message: str) -> None:
+    print(printable(message), file=sys.stderr)

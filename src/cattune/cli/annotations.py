@@ -1,0 +1,227 @@
+"""`cattune annotations`: look at an annotated file, annotate by rules, join several annotations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from cattune.cli import printable
+from cattune.cli.evaluate import check_outputs
+from cattune.errors import ConfigError, DataError, OutputError
+
+_EPILOG = """\
+examples:
+  cattune annotations report train.jsonl
+  cattune annotations report train.jsonl --reference by_hand.jsonl --html annotations.html
+  cattune annotations rules records.jsonl --rules risk.yaml --out train.jsonl
+  cattune annotations join model_a.jsonl model_b.jsonl rules.jsonl --out train.jsonl
+
+exit status: 0 done; 2 something is wrong with a file or the call, or nothing was found that could be used.
+"""
+_JOIN = """\
+Join annotations of the same examples into one. Each link gets as its weight the share of the annotations that have it;
+what fewer than --threshold of them have is refused, and kept for review. What people accepted or rejected counts
+instead of the votes. The annotators are named as their files are.
+"""
+_MATCH = "when two spans are the same: their ends are equal (default), or they share half of their words or more"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's parser."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = subparsers.add_parser(
+        "annotations",
+        help="look at annotated data, annotate by rules, join several annotations",
+        description="Look at an annotated file, annotate by rules, or join several annotations of the same examples.",
+        epilog=_EPILOG,
+        formatter_class=form,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    report = actions.add_parser(
+        "report",
+        help="coverage, grounding, refused links, order, lengths, agreement",
+        description="Report on an annotated file: coverage, grounding, refused links, causal order, lengths, sources, "
+        "and how far it agrees with a reference.",
+    )
+    report.add_argument("file", metavar="FILE", help="the annotated examples, as JSON Lines")
+    report.add_argument("--reference", metavar="FILE", help="the same examples, annotated by somebody who is believed")
+    report.add_argument("--match", choices=("exact", "overlap"), default="exact", help=_MATCH)
+    report.add_argument("--html", metavar="FILE", help="write the report as a page, too")
+
+    rules = actions.add_parser(
+        "rules",
+        help="annotate templated or tabular text by patterns and edges",
+        description="Annotate templated or tabular text by the patterns and edges of a YAML file, without any model.",
+    )
+    rules.add_argument("file", metavar="FILE", help="the examples, as JSON Lines; links that they have are left out")
+    rules.add_argument(
+        "--rules",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="a YAML file, or packaged rules: air_quality, bridge_repair, cancer_risk",
+    )
+
+    join = actions.add_parser(
+        "join", help="join several annotations of the same examples", description=_JOIN, formatter_class=form
+    )
+    join.add_argument("files", nargs="+", metavar="FILE", help="the annotations, two or more, as JSON Lines")
+    join.add_argument(
+        "--threshold", type=float, default=0.5, metavar="SHARE", help="least confidence kept (default %(default)s)"
+    )
+    join.add_argument("--match", choices=("exact", "overlap"), default="exact", help=_MATCH)
+    join.add_argument(
+        "--weight",
+        action="append",
+        default=[],
+        metavar="FILE=NUMBER",
+        help="how much the vote of a file counts, for instance by_hand.jsonl=2; default 1; may be given several times",
+    )
+    for action in (rules, join):
+        action.add_argument("--out", required=True, metavar="FILE", help="where the annotated examples go")
+    for action in (report, rules, join):
+        action.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
+        action.add_argument("--json", action="store_true", help="print the figures as JSON instead of tables")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action.
+
+    Raises:
+        CattuneError: a file or the call is not what it should be, or nothing was found that could be used.
+    """
+    return {"report": _report, "rules": _rules, "join": _join}[args.action](args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    sources = [args.file] if args.reference is None else [args.file, args.reference]
+    if args.html is not None:
+        _check_output(args.html, sources, args.overwrite)
+
+    from cattune.annotation.report import annotation_report
+    from cattune.io import write_text
+    from cattune.loading import load_examples
+    from cattune.provenance import provenance
+
+    examples, *reference = map(load_examples, sources)
+    report = annotation_report(examples, reference[0] if reference else None, args.match).to_dict()
+    made = provenance(file=args.file, reference=args.reference, match=args.match)
+    if args.html is not None:
+        from cattune.reports.annotations import render_annotations
+
+        write_text(args.html, render_annotations(report, Path(args.file).name, made))
+        _say(f"wrote {args.html}")
+    if args.json:
+        print(json.dumps({**report, "provenance": made}, ensure_ascii=False, indent=2))
+    else:
+        from cattune.reports.annotation_tables import print_report
+
+        print_report(report)
+    return 0
+
+
+def _rules(args: argparse.Namespace) -> int:
+    _check_output(args.out, [args.file], args.overwrite)
+
+    from cattune.annotation.rule_file import load_rules
+    from cattune.annotation.rules import RuleReport, annotate_all
+    from cattune.loading import load_examples, save_examples
+
+    rules = load_rules(args.rules)
+    report = RuleReport(rules)
+    annotated = list(annotate_all(rules, load_examples(args.file), report))
+    record = report.to_dict()
+    if not args.json:
+        from cattune.reports.annotation_tables import print_rules
+
+        print_rules(record)
+    if not report.links:
+        unmatched = ", ".join(report.unmatched) or "none"
+        raise ConfigError(
+            f"{rules.where}: no rule made a link in the {report.examples} examples of {args.file}, so nothing was "
+            f"written; patterns that match nowhere: {unmatched}; mend these, or choose other rules"
+        )
+    save_examples(args.out, annotated)
+    if args.json:
+        print(json.dumps(record, ensure_ascii=False, indent=2))
+    for name in report.unmatched:
+        _say(f"the pattern {name!r} matches no example: is it misspelt?")
+    if report.replaced:
+        _say(f"{report.replaced} examples had links of their own, which are not in {args.out}; join the two files")
+    _say(f"wrote {args.out}")
+    return 0
+
+
+def _join(args: argparse.Namespace) -> int:
+    names = _annotators(args.files)
+    _check_output(args.out, args.files, args.overwrite)
+    weights = _weights(args.weight, names)
+
+    from cattune.annotation.consensus import join
+    from cattune.loading import load_examples, save_examples
+    from cattune.provenance import provenance
+
+    consensus = join(
+        {name: load_examples(path) for path, name in names.items()},
+        args.threshold,
+        args.match,
+        weights,
+    )
+    settings = {"files": args.files, "threshold": args.threshold, "match": args.match, "weights": weights}
+    record = {"agreement": consensus.agreement.to_dict(), "counts": consensus.counts.to_dict()}
+    if not args.json:
+        from cattune.reports.annotation_tables import print_join
+
+        print_join(record)
+    if not consensus.counts.kept:
+        raise DataError(
+            f"no edge has a confidence of {args.threshold:g} or more, so nothing was written; see whether the files "
+            "annotate the same texts, and choose a lower --threshold, or --match overlap"
+        )
+    save_examples(args.out, consensus.examples)
+    if args.json:
+        print(json.dumps({**record, "provenance": provenance(**settings)}, ensure_ascii=False, indent=2))
+    _say(f"wrote {args.out}")
+    return 0
+
+
+def _annotators(files: list[str]) -> dict[str, str]:
+    """The name of each file's annotator: the file's, without its ending, with as many folders as tell them apart."""
+    paths = [os.path.normpath(file) for file in files]
+    if repeated := [path for index, path in enumerate(paths) if path in paths[:index]]:
+        raise ConfigError(f"{repeated[0]} is given twice; an annotation has one vote")
+    for parts in range(1, 1 + max(len(Path(path).parts) for path in paths)):
+        names = ["/".join(Path(path).with_suffix("").parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return dict(zip(paths, names, strict=True))
+    return dict(zip(paths, paths, strict=True))  # a.json and a.jsonl
+
+
+def _weights(pairs: list[str], names: dict[str, str]) -> dict[str, float]:
+    weights = {}
+    for pair in pairs:
+        file, _, number = pair.rpartition("=")
+        name = names.get(os.path.normpath(file))
+        try:
+            weight = float(number)
+        except ValueError:
+            name = None
+        if name is None:
+            raise ConfigError(f"--weight {pair!r}: expected FILE=NUMBER, with one of the files that are joined")
+        weights[name] = weight
+    return weights
+
+
+def _check_output(out: str, sources: list[str], overwrite: bool) -> None:
+    if any(os.path.realpath(out) == os.path.realpath(source) for source in sources):
+        raise OutputError(f"{out} is an input file; name another")
+    check_outputs([out], overwrite)
+
+
+def _say(message: str) -> None:
+    print(printable(message), file=sys.stderr)

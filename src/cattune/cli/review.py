@@ -1,0 +1,107 @@
+"""`cattune review`: a local web page on which to look at causal links and correct them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from cattune.cli import printable
+from cattune.errors import ConfigError
+
+_DESCRIPTION = """\
+Look at the causal links of a file, and accept, reject, correct and add links, on a web page that this machine serves to
+itself. The page's URL is printed; whoever has it can edit the file while the command runs. Ctrl-C stops it.
+"""
+_EPILOG = """\
+examples:
+  cattune review annotated.jsonl
+  cattune review annotated.jsonl --port 8765 --no-browser
+  cattune review published.jsonl --out reviewed.jsonl
+
+Edits are kept in FILE.review-journal until they are saved: stop, start again, and they are there. Saving replaces FILE
+as a whole or not at all, and not if another program has changed it. docs/review.md lists the keys.
+
+exit status: 0 stopped; 2 something is wrong with the file or the call.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "review",
+        help="look at causal links on a local web page, and correct them",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="the examples, as JSON Lines")
+    parser.add_argument(
+        "--out", metavar="FILE", help="save to this new file; needed where FILE is not in cattune's own schema"
+    )
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port of 127.0.0.1; default: a free one")
+    parser.add_argument("--no-browser", action="store_true", help="only print the URL")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        CattuneError: the file is not in order, or the page cannot be served.
+    """
+    try:
+        from cattune.review.server import listen, open_browser, serve
+    except ImportError as error:
+        raise ConfigError(
+            f"the review page needs {error.name}: pip install 'causal-attention-tuning[review]'"
+        ) from error
+    from cattune.cli.progress import progress_bars
+    from cattune.review.document import open_document
+
+    if not 0 <= args.port <= 65535:
+        raise ConfigError(f"--port must be from 0 to 65535, got {args.port}")
+    listener = listen(args.port)
+    with listener:
+        with progress_bars() as update:
+            document = open_document(args.file, args.out, lambda done, size: update("reading", "bytes", done, size))
+        try:
+            _say(_greeting(document))
+
+            def started(url: str) -> None:
+                print(url, flush=True)
+                _say("Ctrl-C stops the page")
+                if not args.no_browser:
+                    open_browser(url)
+
+            serve(document, listener, started)
+            _say(_farewell(document))
+        finally:
+            document.close()
+    return 0
+
+
+def _greeting(document: Any) -> str:
+    carried = document.carried_over
+    lines = [f"{document.source.path}: {len(document):,} examples, {document.index.reviewed:,} reviewed"]
+    if carried.applied:
+        lines.append(f"unsaved edits of an earlier review are in force again: {carried.applied:,} examples")
+    if carried.set_aside:
+        lines.append(
+            f"{len(carried.set_aside):,} examples have since been changed in the file; what the earlier review made of "
+            f"them is in {carried.path}"
+        )
+    return "\n".join(lines)
+
+
+def _farewell(document: Any) -> str:
+    if not document.unsaved:
+        return "stopped; everything is saved"
+    return (
+        f"stopped; the edits of {len(document.unsaved):,} examples are not saved in {document.target} yet. They are "
+        f"kept in {document.journal.path}, and the same command goes on with them"
+    )
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)

@@ -1,0 +1,101 @@
+"""The page of `cattune annotations report --html`, out of what `AnnotationReport.to_dict` gives; computes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cattune.reports.html import visible
+from cattune.reports.terminal import NONE, percent
+
+LENGTHS = (
+    ("characters from a cause to its effect", "lengths", "distance"),
+    ("characters of an effect", "lengths", "effects"),
+    ("characters of a cause", "lengths", "causes"),
+    ("links of an example", "links", "per_example"),
+    ("causes of a link", "links", "causes_per_link"),
+    ("weight of a link", "links", "weights"),
+    ("score of a link that is not verbatim", "grounding", "scores"),
+)
+"""The distributions of a report: what they are of, and where the report has them."""
+
+QUANTILES = {"0": "least", "0.05": "5%", "0.25": "25%", "0.5": "median", "0.75": "75%", "0.95": "95%", "1": "most"}
+
+METHODS = {
+    "exact": "verbatim",
+    "loose": "with other case, blanks or signs that look alike",
+    "fuzzy": "nearly, with a score that says how nearly",
+}
+
+
+def render_annotations(report: Mapping[str, Any], title: str, provenance: Mapping[str, Any]) -> str:
+    """The page, as text for a UTF-8 file; every text of the data is escaped.
+
+    Args:
+        report: what `AnnotationReport.to_dict` gives.
+        title: names the file that was reported on.
+        provenance: what made the report.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("cattune.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, visible=visible, count=count, number=number, interval=interval)
+    style, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
+    page = environment.get_template("annotations.html.j2").render(
+        title=title,
+        finding=finding(report),
+        style=style,
+        methods=METHODS,
+        summaries=[(label, report[part][key]) for label, part, key in LENGTHS if report[part][key]],
+        quantiles=QUANTILES,
+        reasons=reasons(report),
+        provenance=[(key, str(value)) for key, value in provenance.items() if not isinstance(value, dict | list)],
+        provenance_json=json.dumps(provenance, ensure_ascii=False, indent=2, default=str),
+        **report,
+    )
+    return page.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair has no UTF-8
+
+
+def finding(report: Mapping[str, Any]) -> str:
+    """The report in a sentence."""
+    examples, links = report["examples"], report["links"]
+    if not examples["with_links"]:
+        return f"None of {count(examples['n'])} examples has a causal link"
+    share = percent(examples["with_links"] / examples["n"])
+    return (
+        f"{share}% of {count(examples['n'])} examples have causal links: {count(links['n'])} links with "
+        f"{count(links['causes'])} causes"
+    )
+
+
+def reasons(report: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """(reason, links, causes) refused for it, the most frequent first."""
+    links, causes = report["refused"]["links"], report["refused"]["causes"]
+    rows = [(reason, links.get(reason, 0), causes.get(reason, 0)) for reason in {**links, **causes}]
+    return sorted(rows, key=lambda row: (-row[1] - row[2], row[0]))
+
+
+def count(n: int) -> str:
+    """A count with its thousands set off."""
+    return f"{n:,}"
+
+
+def number(value: float | None) -> str:
+    """A number in as few digits as tell it from its neighbours; a dash for None."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def interval(figure: Mapping[str, float | None]) -> str:
+    """A figure with its 95% interval; a dash where it is not defined."""
+    if figure["value"] is None:
+        return NONE
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -1,0 +1,398 @@
+"""`cattune annotate` as a process: faults and kills, keys, budgets, a full disk, what it says and writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assistant_server import read_log, running, write_replies
+
+from cattune import Example, load_examples, save_examples
+from cattune.cli import main as cli
+from cattune.stg import load_game, make_split
+
+KEY = "sk-test-0123456789abcdef"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_API_KEY": KEY}
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+def examples(count: int) -> list[Example]:
+    return make_split(load_game("cancer_risk"), "train", count, seed=0)
+
+
+class Folder:
+    """A folder with an input, the replies to it, and the command line that annotates it."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path = path
+        self.examples = examples(count)
+        self.input = path / "in.jsonl"
+        save_examples(self.input, [replace(example, links=()) for example in self.examples])
+        self.replies = write_replies(path / "replies.jsonl", self.examples)
+        self.log = path / "log.jsonl"
+
+    def command(self, url: str, out: str = "out.jsonl", *options: object) -> list[str]:
+        settings = ("--prior", "tabular_risk", "--model", "m", "--base-url", url, "--timeout", 1, *options)
+        return [
+            sys.executable,
+            "-m",
+            "cattune",
+            "annotate",
+            str(self.input),
+            "--out",
+            str(self.path / out),
+            *map(str, settings),
+        ]
+
+    def run(
+        self, url: str, out: str = "out.jsonl", *options: object, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(url, out, *options),
+            capture_output=True,
+            text=True,
+            env={**ENVIRONMENT, **environment},
+            timeout=300,
+        )
+
+    def start(self, url: str, *options: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(url, "out.jsonl", *options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+
+    def answered(self) -> list[dict[str, Any]]:
+        return [event for event in read_log(self.log) if event["event"] == "answer"] if self.log.exists() else []
+
+    def wait_for(self, answers: int, process: subprocess.Popen[str]) -> None:
+        while len(self.answered()) < answers:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path, 60)
+
+
+def stored(path: Path) -> int:
+    with sqlite3.connect(path) as database:
+        return int(database.execute("SELECT total(requests) FROM spent").fetchone()[0])
+
+
+def check_kills(folder: Folder, kills: int, concurrency: int, seed: int) -> None:
+    """Kill the command as often as said, let it end, and compare with a run without faults and kills."""
+    with running(folder.replies) as url:
+        done = folder.run(url, "clean.jsonl")
+        assert done.returncode == 0, done.stderr
+    options = ("--concurrency", concurrency, "--max-retries", 12)
+    rng = random.Random(seed)
+    count = len(folder.examples)
+    faults = ("--faults", 0.2, "--seed", seed, "--latency", 0.02, "--retry-after", 0.2)
+    lost_at_kills = 0
+    with running(folder.replies, *faults, log=folder.log) as url:
+        for kill in range(kills):
+            process = folder.start(url, *options)
+            folder.wait_for(int(count * (kill + rng.random()) / kills), process)
+            process.kill()
+            process.communicate()
+            time.sleep(0.2)  # for the server to finish and note what it was writing
+            assert not (folder.path / "out.jsonl").exists()
+            lost = len(folder.answered()) - stored(folder.path / "out.jsonl.store") - lost_at_kills
+            assert 0 <= lost <= concurrency
+            lost_at_kills += lost
+        done = folder.run(url, "out.jsonl", *options, "--json")
+        assert done.returncode == 0, done.stderr
+    assert (folder.path / "out.jsonl").read_bytes() == (folder.path / "clean.jsonl").read_bytes()
+
+    events = read_log(folder.log)
+    requests = Counter(event["body"] for event in events if event["event"] == "request")
+    answers = Counter(event["body"] for event in events if event["event"] == "answer")
+    lost_on_the_wire = requests.total() - answers.total()  # refused, dropped, stalled, or under way at a kill
+    repeated = requests.total() - len(requests)
+    assert repeated <= lost_on_the_wire + lost_at_kills
+    # No whole reply was got twice, but for those that had not yet reached the disk at a kill.
+    assert sum(times - 1 for times in answers.values()) <= lost_at_kills <= kills * concurrency
+    assert answers.total() - lost_at_kills == stored(folder.path / "out.jsonl.store")
+    faults_met = Counter(event["fault"] for event in events if event["fault"])
+    assert faults_met.total() > 0.1 * count
+    assert len(faults_met) > 10
+
+
+def test_faults_and_kills_change_nothing(folder: Folder) -> None:
+    check_kills(folder, kills=2, concurrency=8, seed=1)
+
+
+@pytest.mark.slow
+def test_two_thousand_examples_faults_and_three_kills(tmp_path: Path) -> None:
+    check_kills(Folder(tmp_path, 2000), kills=3, concurrency=32, seed=0)
+
+
+def test_the_same_command_again_asks_nothing(folder: Folder) -> None:
+    with running(folder.replies, log=folder.log) as url:
+        first = folder.run(url, "out.jsonl", "--json")
+        assert folder.run(url).returncode == 2  # the file is there
+        again = folder.run(url, "out.jsonl", "--json", "--overwrite")
+        assert (first.returncode, again.returncode) == (0, 0)
+    assert len(folder.answered()) == 60
+    assert (json.loads(first.stdout)["asked"], json.loads(again.stdout)["asked"]) == (60, 0)
+    assert json.loads(again.stdout)["reused"] == 60
+    made = load_examples(folder.path / "out.jsonl")
+    assert [[(link.effect, link.causes) for link in example.links] for example in made] == [
+        [(link.effect, link.causes) for link in example.links] for example in folder.examples
+    ]
+
+
+def test_two_processes_share_one_store(folder: Folder) -> None:
+    store = ("--store", folder.path / "store")
+    with running(folder.replies, "--latency", 0.05, log=folder.log) as url:
+        commands = [folder.command(url, out, *store) for out in ("one.jsonl", "other.jsonl")]
+        processes = [subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL) for command in commands]
+        assert [process.wait(60) for process in processes] == [0, 0]
+    assert (folder.path / "one.jsonl").read_bytes() == (folder.path / "other.jsonl").read_bytes()
+    assert len(folder.answered()) == 60
+
+
+def test_ctrl_c_stores_what_is_under_way(folder: Folder) -> None:
+    with running(folder.replies, "--latency", 0.3, log=folder.log) as url:
+        process = folder.start(url, "--concurrency", 6)
+        folder.wait_for(6, process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "requests under way are waited for and stored" in said
+        assert "the same command goes on where this one stopped" in said
+        assert not (folder.path / "out.jsonl").exists()
+        requests = [event for event in read_log(folder.log) if event["event"] == "request"]
+        assert len(requests) == len(folder.answered()) == stored(folder.path / "out.jsonl.store") < 60
+        assert folder.run(url).returncode == 0
+    assert len(folder.answered()) == 60
+
+
+def test_ctrl_c_ends_a_long_wait(folder: Folder) -> None:
+    with running(folder.replies, "--faults", 1, "--only", "429", "--retry-after", 600) as url:
+        process = folder.start(url)
+        assert process.stderr is not None
+        assert "asks to wait 600 s" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+        assert process.returncode == 130
+
+
+def test_a_budget_stops_the_run_and_a_higher_one_goes_on(folder: Folder) -> None:
+    price = ("--price", 100, 100, "--concurrency", 4, "--parameters", '{"max_tokens": 30}')
+    with running(folder.replies, log=folder.log) as url:
+        done = folder.run(url, "out.jsonl", *price, "--budget", 2, "--json")
+        assert done.returncode == 1, done.stderr
+        record = json.loads(done.stdout)
+        assert record["stopped"] == "budget"
+        assert 0.5 < record["store_cost_usd"] <= 2
+        assert record["out"] is None
+        assert "the same command with a higher --budget goes on" in done.stderr
+        assert not (folder.path / "out.jsonl").exists()
+        done = folder.run(url, "out.jsonl", *price, "--budget", 100)
+        assert done.returncode == 0, done.stderr
+    assert len(folder.answered()) == 60
+
+
+def test_a_wrong_key_stops_at_once_and_is_written_nowhere(folder: Folder) -> None:
+    with running(folder.replies, "--key", "another", "--latency", 0.1, log=folder.log) as url:
+        done = folder.run(url, "out.jsonl", "--json", "--concurrency", 4)
+    assert done.returncode == 2
+    assert "OPENAI_API_KEY" in done.stderr
+    assert len(read_log(folder.log)) <= 4
+    assert KEY not in done.stdout + done.stderr
+    assert_nowhere(KEY, folder.path)
+
+
+def test_the_right_key_is_sent_and_written_nowhere(folder: Folder) -> None:
+    with running(folder.replies, "--key", KEY, "--faults", 0.3) as url:
+        done = folder.run(url, "out.jsonl", "--json", "--max-retries", 12)
+        assert done.returncode == 0, done.stderr
+    assert KEY not in done.stdout + done.stderr
+    assert_nowhere(KEY, folder.path)
+
+
+def assert_nowhere(key: str, folder: Path) -> None:
+    for path in folder.iterdir():
+        assert key.encode() not in path.read_bytes(), path
+
+
+def test_failed_examples_are_listed_kept_and_asked_again(folder: Folder) -> None:
+    lines = folder.replies.read_text().splitlines()
+    mended = folder.path / "mended.jsonl"
+    mended.write_text(folder.replies.read_text())
+    record = json.loads(lines[7])
+    record["text"] = "Tut mir leid, dazu sage ich nichts."
+    folder.replies.write_text("\n".join([*lines[:7], json.dumps(record), *lines[8:]]))
+    with running(folder.replies) as url:
+        done = folder.run(url, "out.jsonl", "--json")
+        assert done.returncode == 1
+    summary = json.loads(done.stdout)
+    assert summary["failed"] == {"no_json": 1}
+    assert summary["first_failures"][0]["id"] == folder.examples[7].id
+    assert folder.examples[7].id in done.stderr
+    assert "--retry-failed" in done.stderr
+    made = load_examples(folder.path / "out.jsonl")
+    assert [bool(example.links) for example in made] == [i != 7 for i in range(60)]
+    with running(mended, log=folder.log) as url:
+        assert folder.run(url, "out.jsonl", "--overwrite").returncode == 1
+        assert not folder.answered()
+        assert folder.run(url, "out.jsonl", "--overwrite", "--retry-failed").returncode == 0
+    assert len(folder.answered()) == 1
+    assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
+
+
+def test_a_changed_input_reuses_what_is_the_same(folder: Folder) -> None:
+    with running(folder.replies, log=folder.log) as url:
+        assert folder.run(url, "out.jsonl", "--limit", 40).returncode == 0
+        save_examples(folder.input, [replace(example, links=()) for example in folder.examples[10:]])
+        done = folder.run(url, "out.jsonl", "--overwrite")
+    assert "has changed since the last run (60 examples then, 50 now)" in done.stderr
+    assert "replies to 30 texts are reused, 20 are new" in done.stderr
+    assert len(folder.answered()) == 60
+    assert [example.id for example in load_examples(folder.path / "out.jsonl")] == [e.id for e in folder.examples[10:]]
+
+
+def test_an_input_that_changes_while_it_runs_writes_nothing(folder: Folder) -> None:
+    with running(folder.replies, "--latency", 0.1, log=folder.log) as url:
+        process = folder.start(url, "--concurrency", 2)
+        folder.wait_for(4, process)
+        with folder.input.open("a") as file:
+            file.write("\n")
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "was changed while it was annotated" in said
+    assert not (folder.path / "out.jsonl").exists()
+
+
+def test_a_full_disk_stops_the_run_and_a_free_one_goes_on(folder: Folder) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))\n"
+        "from cattune.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with running(folder.replies, log=folder.log) as url:
+        arguments = folder.command(url, "out.jsonl", "--concurrency", 2)[3:]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=ENVIRONMENT
+        )
+        assert done.returncode == 2
+        assert "the store" in done.stderr
+        assert "Traceback" not in done.stderr
+        kept = stored(folder.path / "out.jsonl.store")
+        assert 0 < kept < 60
+        assert folder.run(url).returncode == 0
+    assert len(folder.answered()) <= 60 + 2
+
+
+def test_an_output_that_cannot_be_written_loses_no_reply(folder: Folder) -> None:
+    with running(folder.replies, log=folder.log) as url:
+        done = folder.run(url, "../" * 30 + "dev/full", "--store", folder.path / "store", "--overwrite")
+        assert done.returncode == 2
+        assert "disk is full" in done.stderr
+        assert folder.run(url, "out.jsonl", "--store", folder.path / "store").returncode == 0
+    assert len(folder.answered()) == 60
+
+
+def test_dry_run_needs_no_key_and_no_network(folder: Folder) -> None:
+    done = folder.run("http://127.0.0.1:9/v1", "out.jsonl", "--dry-run", "--price", 2, 8, OPENAI_API_KEY="")
+    assert done.returncode == 0, done.stderr
+    assert folder.examples[0].prompt is not None
+    assert folder.examples[0].prompt.strip() in done.stdout
+    assert "60 requests to send" in done.stderr
+    assert "USD" in done.stderr
+    assert not (folder.path / "out.jsonl.store").exists()
+    record = json.loads(folder.run("", "out.jsonl", "--dry-run", "--price", 2, 8, "--json").stdout)
+    assert record["cost_usd"] == pytest.approx((2 * record["prompt_tokens"] + 8 * record["completion_tokens"]) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--budget", 1), "--price"),
+        (("--limit", 0), "--limit"),
+        (("--concurrency", 0), "concurrency"),
+        (("--timeout", 0), "--timeout"),
+        (("--batch", "send", "x"), "--batch"),
+        (("--local", "--price", 1, 1), "--local"),
+        (("--parameters", "[1]"), "JSON object"),
+        (("--parameters", '{"stream": true}'), "stream"),
+        (("--prior", "nothing.yaml"), "nothing.yaml"),
+        (("--out", "."), "folder"),
+        (("--price", -1, 1), "prices"),
+    ],
+)
+def test_calls_that_make_no_sense(
+    folder: Folder, options: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = cli.main(folder.command("http://127.0.0.1:9/v1", "out.jsonl", *options)[3:])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    said = capsys.readouterr().err
+    assert status == 2
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_the_input_is_not_overwritten(folder: Folder) -> None:
+    before = folder.input.read_bytes()
+    done = folder.run("http://127.0.0.1:9/v1", "in.jsonl", "--overwrite")
+    assert done.returncode == 2
+    assert folder.input.read_bytes() == before
+
+
+def test_a_mistake_in_the_last_line_costs_nothing(folder: Folder) -> None:
+    with folder.input.open("a") as file:
+        file.write("{")
+    with running(folder.replies, log=folder.log) as url:
+        done = folder.run(url)
+    assert done.returncode == 2
+    assert "line 61" in done.stderr
+    assert not folder.log.exists() or not read_log(folder.log)
+
+
+@pytest.mark.slow
+def test_a_local_model_annotates(tmp_path: Path) -> None:
+    """An untrained model: what counts is that its replies are got, stored, judged and counted."""
+    from cattune import tiny
+    from cattune.annotation.prior import load_prior
+    from cattune.annotation.prompt import build_messages
+
+    folder = Folder(tmp_path, 3)
+    prior = load_prior("tabular_risk")
+    texts = [turn["content"] for example in folder.examples for turn in build_messages(prior, example)]
+    model, tokenizer = tiny.build(texts, seed=0)
+    model.config.max_position_embeddings = 16384
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "cattune", "annotate", folder.input, "--out", tmp_path / "out.jsonl", "--json"]
+    settings = ["--prior", "tabular_risk", "--model", tmp_path / "model", "--local", "--concurrency", 2]
+    limit = ["--parameters", '{"max_tokens": 8}', "--repair", 0]
+    done = subprocess.run(
+        list(map(str, [*command, *settings, *limit])), capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 1, done.stderr
+    record = json.loads(done.stdout)
+    assert record["asked"] == 3
+    assert sum(record["failed"].values()) == 3
+    assert len(load_examples(tmp_path / "out.jsonl")) == 3

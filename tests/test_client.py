@@ -1,0 +1,357 @@
+"""The client against a server with faults: what is tried again, what ends a run, how long is waited."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assistant_server import completion, read_log, running, write_replies
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cattune.annotation import chat_protocol, client, endpoint
+from cattune.annotation.chat_protocol import Answer, BadPayload, read_answer, read_refusal, refuses_format, retry_after
+from cattune.annotation.client import Assistant, Unanswered
+from cattune.annotation.limits import Halted, Limits, Rate, estimate_tokens
+from cattune.annotation.prior import load_prior
+from cattune.annotation.prompt import RESPONSE_FORMAT, build_messages, example_tag
+from cattune.annotation.reply import read_reply
+from cattune.errors import ConfigError
+from cattune.stg import load_game, make_split
+
+EXAMPLES = make_split(load_game("cancer_risk"), "train", 30, seed=0)
+MESSAGES = [build_messages(load_prior("tabular_risk"), example) for example in EXAMPLES]
+KEY = "sk-test-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setenv(endpoint.KEY_VARIABLE, KEY)
+
+
+@pytest.fixture(scope="module")
+def replies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_replies(tmp_path_factory.mktemp("replies") / "replies.jsonl", EXAMPLES)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.jsonl"
+
+
+def ask_all(url: str, told: list[str] | None = None, **settings: Any) -> tuple[list[Any], Counter[str]]:
+    """Each example's answer, or the error in its place, and what was sent."""
+
+    async def run() -> tuple[list[Any], Counter[str]]:
+        tell = (told if told is not None else []).append
+        assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, tell=tell, **settings)
+        try:
+            asked = (assistant.ask(messages) for messages in MESSAGES)
+            return await asyncio.gather(*asked, return_exceptions=True), assistant.sent
+        finally:
+            await assistant.close()
+
+    return asyncio.run(run())
+
+
+def ask_one(url: str, **settings: Any) -> Answer:
+    async def run() -> Answer:
+        assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, **settings)
+        try:
+            return await assistant.ask(MESSAGES[0])
+        finally:
+            await assistant.close()
+
+    return asyncio.run(run())
+
+
+def test_answers_are_those_of_the_server(replies: Path) -> None:
+    with running(replies) as url:
+        answers, sent = ask_all(url)
+    for example, answer in zip(EXAMPLES, answers, strict=True):
+        assert read_reply(answer.text, example_tag(example))
+        assert answer.finish_reason == "stop"
+        assert answer.prompt_tokens > answer.completion_tokens > 10
+    assert sent == {"requests": len(EXAMPLES)}
+
+
+@pytest.mark.parametrize(
+    "fault", ["429", "429_silent", "500", "503", "408", "drop_before", "drop_after", "drop_half", "no_json"]
+)
+def test_every_fault_of_the_wire_is_got_over(replies: Path, log: Path, fault: str) -> None:
+    with running(replies, "--faults", 0.5, "--only", fault, log=log) as url:
+        answers, sent = ask_all(url, max_retries=10)
+    for example, answer in zip(EXAMPLES, answers, strict=True):
+        assert read_reply(answer.text, example_tag(example))
+    events = Counter((event["event"], event["fault"]) for event in read_log(log))
+    assert events["request", fault] == sent["requests"] - len(EXAMPLES) > 5
+    assert events["answer", None] == len(EXAMPLES)
+
+
+def test_a_stalled_connection_is_given_up_after_the_timeout(replies: Path) -> None:
+    started = time.monotonic()
+    with running(replies, "--faults", 0.5, "--only", "stall") as url:
+        answers, sent = ask_all(url, timeout_s=0.5, max_retries=10)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert sent["time-out"] > 5
+    assert time.monotonic() - started < 20
+
+
+def test_all_wait_when_the_server_asks_one_to(replies: Path, log: Path) -> None:
+    with running(replies, "--faults", 0.1, "--only", "429", "--retry-after", 1, log=log) as url:
+        ask_all(url, limits=Limits(concurrency=2))
+    events = read_log(log)
+    asked_to_wait = [event["at"] for event in events if event["fault"] == "429"]
+    assert asked_to_wait
+    first = asked_to_wait[0]
+    # Requests that were under way at that moment may still come in; after that nobody sends for a second.
+    assert not [e for e in events if e["event"] == "request" and first + 0.4 < e["at"] < first + 0.9]
+    assert [e for e in events if e["event"] == "request" and e["at"] >= first + 0.9]
+
+
+def test_requests_that_are_never_answered_are_given_up(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TRIES_AT_THE_START", 100)
+    with running(replies, "--refuse", 503) as url, pytest.raises(Unanswered) as caught:
+        ask_one(url, max_retries=2)
+    assert caught.value.reason == "status 503"
+    assert caught.value.transient
+
+
+def test_a_server_that_stops_to_answer_ends_the_run(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TRIES_AT_THE_START", 100)
+    with running(replies, "--refuse", 503) as url:
+        answers, _ = ask_all(url, max_retries=1, limits=Limits(concurrency=5))
+    assert sum(isinstance(answer, Unanswered) for answer in answers) == 4
+    assert sum(isinstance(answer, ConfigError) for answer in answers) == len(EXAMPLES) - 4
+    assert any("has stopped to answer" in str(answer) for answer in answers)
+
+
+def test_a_server_that_is_not_there_ends_the_run(log: Path) -> None:
+    with pytest.raises(ConfigError, match="does not answer .*connection failed.*after 4 tries; is it running"):
+        ask_one("http://127.0.0.1:9/v1")
+
+
+def test_a_wrong_key_ends_the_run_and_is_not_told(replies: Path, log: Path) -> None:
+    with running(replies, "--key", "another", log=log) as url, pytest.raises(ConfigError) as caught:
+        ask_one(url)
+    assert "OPENAI_API_KEY (status 401)" in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert len(read_log(log)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "", "does not let the key in OPENAI_API_KEY use the model 'm'"),
+        (404, "", "has no model 'm'"),
+        (402, "", "no credit or quota left"),
+        (429, "insufficient_quota", "no credit or quota left"),
+    ],
+)
+def test_what_does_not_get_better_ends_the_run(replies: Path, log: Path, status: int, code: str, message: str) -> None:
+    server = running(replies, "--refuse", status, "--refuse-code", code, log=log)
+    with server as url, pytest.raises(ConfigError, match=message):
+        ask_one(url)
+    assert len(read_log(log)) == 1
+
+
+def test_one_request_that_is_refused_is_not_tried_again(replies: Path, log: Path) -> None:
+    with running(replies, "--refuse", 422, log=log) as url, pytest.raises(Unanswered) as caught:
+        ask_one(url)
+    assert (caught.value.reason, caught.value.transient) == ("status 422", False)
+    assert len(read_log(log)) == 1
+
+
+def test_a_server_that_refuses_everything_ends_the_run(replies: Path) -> None:
+    with running(replies, "--refuse", 422) as url:
+        answers, _ = ask_all(url)
+    assert sum(isinstance(answer, Unanswered) for answer in answers) == client.REFUSED_AT_THE_START - 1
+    ends = [str(answer) for answer in answers if isinstance(answer, ConfigError)]
+    assert len(ends) == len(EXAMPLES) - client.REFUSED_AT_THE_START + 1
+    assert any("has refused each of the first 10 requests (status 422: no)" in end for end in ends)
+
+
+@pytest.mark.parametrize(("formats", "steps"), [(["json_object"], 1), (["none"], 2)])
+def test_structured_output_is_given_up_once_for_all(replies: Path, log: Path, formats: list[str], steps: int) -> None:
+    told: list[str] = []
+    with running(replies, "--formats", *formats, log=log) as url:
+        answers, _ = ask_all(url, told)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert len(told) == steps
+    assert f"going on with {formats[0]}" in told[-1]
+
+
+def test_there_must_be_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(endpoint.KEY_VARIABLE)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        Assistant("m", RESPONSE_FORMAT)
+    with pytest.raises(ConfigError, match="MY_KEY is not set"):
+        Assistant("m", RESPONSE_FORMAT, key_variable="MY_KEY")
+    Assistant("m", RESPONSE_FORMAT, base_url="http://localhost:1/v1")
+
+
+@pytest.mark.parametrize("key", ["a\nb", "schlüssel", "two words"])
+def test_what_is_no_key_is_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(endpoint.KEY_VARIABLE, key)
+    with pytest.raises(ConfigError, match="characters that no key has") as caught:
+        Assistant("m", RESPONSE_FORMAT)
+    assert key not in str(caught.value)
+
+
+def test_a_login_in_the_address_is_refused_and_not_told() -> None:
+    with pytest.raises(ConfigError, match=r"'http://127\.0\.0\.1:9/v1' was given with a name or a password") as caught:
+        ask_one("http://me:hush@127.0.0.1:9/v1")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(endpoint.RESERVED_PARAMETERS))
+def test_parameters_that_are_set_here_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Assistant("m", RESPONSE_FORMAT, parameters={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "3600"}, 3600),
+        ({"retry-after": "9e99"}, chat_protocol.LONGEST_WAIT_S),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": formatdate(1_000_030, usegmt=True)}, 30),
+        ({"retry-after": formatdate(999_000, usegmt=True)}, 0),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, now=1_000_000) == seconds
+
+
+def test_answers_in_the_forms_that_servers_give() -> None:
+    payload: dict[str, Any] = completion("m", "hello", "stop", 3, 4)
+    assert read_answer(json.dumps(payload)) == Answer("hello", "stop", 3, 4)
+    message = payload["choices"][0]["message"]
+    message["content"] = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert read_answer(json.dumps(payload)).text == "hello"
+    message |= {"content": None, "refusal": "no"}
+    assert read_answer(json.dumps(payload)) == Answer("no", "refusal", 3, 4)
+    message |= {"content": "\ud800", "refusal": None}
+    payload |= {"usage": {"prompt_tokens": True, "completion_tokens": -1}}
+    payload["choices"][0]["finish_reason"] = "length"
+    assert read_answer(json.dumps(payload)) == Answer("?", "length", None, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.sampled_from(["choices", "message", "usage", "code"]), values),
+)
+
+
+@given(JSON)
+def test_no_body_breaks_the_reader(value: Any) -> None:
+    body = json.dumps(value)
+    for text in (body, body[:-1], json.dumps({"choices": [{"message": value}], "usage": value})):
+        with suppress(BadPayload):
+            assert isinstance(read_answer(text), Answer)
+    refusal = read_refusal(400, value, KEY)
+    assert isinstance(refusal.message, str)
+    refuses_format(refusal)
+
+
+def test_the_key_is_blotted_out_of_what_a_server_says() -> None:
+    refusal = read_refusal(400, {"error": {"message": f"bad key {KEY}!", "code": 3}}, KEY)
+    assert refusal.message == "bad key ***!"
+    assert refusal.code == "3"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_rate_is_held_from_the_first_minute_on() -> None:
+    clock = Clock()
+    rate = Rate(60, clock)
+    turns = [rate.reserve(1) for _ in range(62)]
+    assert turns[0] == 0
+    assert turns[61] == pytest.approx(60)
+    assert sum(turn < 60 for turn in turns) <= 61
+
+
+def test_a_rate_saves_nothing_up_for_longer_than_its_burst() -> None:
+    clock = Clock()
+    rate = Rate(60, clock)
+    clock.now = 1000.0
+    assert [rate.reserve(1) for _ in range(3)] == pytest.approx([0, 0, 1])
+
+
+def test_a_rate_makes_wrong_estimates_good() -> None:
+    clock = Clock()
+    rate = Rate(600, clock)
+    rate.reserve(10)
+    rate.correct(90)
+    assert rate.reserve(1) == pytest.approx(9)
+    rate.correct(-50)
+    assert rate.reserve(1) == pytest.approx(4.1)
+
+
+def test_no_rate_lets_everything_through() -> None:
+    rate = Rate(None)
+    rate.correct(1e9)
+    assert rate.reserve(1e9) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("concurrency", 0), ("concurrency", 5000), ("requests_per_minute", 0), ("tokens_per_minute", float("nan"))],
+)
+def test_limits_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=str(value)):
+        Limits(**{name: value})
+
+
+def test_halt_ends_a_long_wait() -> None:
+    async def run() -> float:
+        limits = Limits()
+        limits.pause(100)
+        waiting = asyncio.create_task(limits.wait(1))
+        await asyncio.sleep(0.05)
+        limits.halt()
+        started = time.monotonic()
+        with pytest.raises(Halted):
+            await waiting
+        return time.monotonic() - started
+
+    assert asyncio.run(run()) < 1
+
+
+def test_limits_are_kept_on_the_wire(replies: Path, log: Path) -> None:
+    with running(replies, log=log) as url:
+        ask_all(url, limits=Limits(requests_per_minute=600))
+    times = [event["at"] for event in read_log(log) if event["event"] == "request"]
+    assert times[-1] - times[0] > (len(EXAMPLES) - 11) / 10 - 0.2
+
+
+def test_estimate_of_tokens() -> None:
+    assert estimate_tokens([{"role": "user", "content": "a" * 400}]) == pytest.approx(100, rel=0.1)
+    assert estimate_tokens([{"role": "user", "content": "字" * 400}]) == pytest.approx(300, rel=0.1)
+
+
+def test_without_the_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    with pytest.raises(ConfigError, match=r"causal-attention-tuning\[annotate\]"):
+        Assistant("m", RESPONSE_FORMAT)
