@@ -212,9 +212,17 @@ def test_failures_are_asked_again_on_request_only(tmp_path: Path, error: Unanswe
     assert not again.asked
     assert annotator.summary.failed == {error.reason: 1}
     again = StandIn()
-    results, annotator = annotate(tmp_path, again, retry_failed=True)
-    assert again.asked == {bad: 1}
+    retried = StandIn()
+    results, annotator = annotate(tmp_path, retried, retry_failed=True)
+    assert retried.asked == {bad: 1}
     assert spans(results) == spans(EXAMPLES)
+
+
+def test_an_assistant_serves_one_run(tmp_path: Path) -> None:
+    asker = StandIn()
+    annotate(tmp_path, asker, EXAMPLES[:5])
+    with pytest.raises(ConfigError, match="make a new one"):
+        annotate(tmp_path, asker)
 
 
 def test_retrying_keeps_the_first_failure_and_asks_once_a_run(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_no_waiting_coroutine_is_forgotten(store: Store) -> None:
 
 def test_errors_reach_the_waiting_coroutine(store: Store) -> None:
     def broken(database: sqlite3.Connection) -> None:
-        database.execute("SELECT nothing")
+        database.execute("SELECT absent FROM replies")
 
     async def wait() -> None:
         await store_writer.Wakeups(asyncio.get_running_loop()).written(store._writer.submit(broken))

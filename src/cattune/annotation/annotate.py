@@ -19,6 +19,7 @@ from cattune.annotation.prompt import ChatMessage
 from cattune.annotation.store import OURS, STORED, Failure, Reply, Store
 from cattune.annotation.store_writer import Wakeups
 from cattune.annotation.summary import Stopped, Summary
+from cattune.errors import ConfigError
 from cattune.examples import Example
 
 WINDOW = 2048
@@ -55,7 +56,7 @@ class Annotator:
 
     Args:
         task: what is asked.
-        asker: who is asked.
+        asker: who is asked; closed at the end of the run.
         store: keeps the replies.
         costs: the budget.
         retry_failed: whether to ask again what failed in an earlier run.
@@ -173,7 +174,8 @@ class Annotator:
                 self._changed.set()
                 await asyncio.sleep(0)  # where all is stored nothing else lets the others run
         except Halted:
-            pass
+            if not (self._over or self.summary.stopped):
+                self._error = ConfigError("this assistant has served a run and is closed; make a new one for each run")
         except BaseException as error:
             self._error, self._over = self._error or error, True
             if isinstance(error, asyncio.CancelledError):
