@@ -12,7 +12,7 @@ an example meet a fault of the wire more than `WIRE_IN_A_ROW` times.
 
 LOG gets a line when a request comes, and one when it has been answered: {"event": "request" | "answer", "n": number,
 "tag": .., "body": hash of the request, "fault": .., "key": the authorization header, "at": time}. "answer" is written
-when all bytes of a whole and usable response are handed to the system.
+when a whole response is handed to the system.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class Server:
             writer.write(whole[: len(whole) - 60])
             await writer.drain()
             return False
+        self.note(event="answer", **note, fault=fault)  # before: who has the answer may end this process at once
         await self.send(writer, 200, payload)
-        self.note(event="answer", **note, fault=fault)
         return True
 
     def refused(self, request: dict[str, Any], key: str) -> tuple[int, dict[str, Any]] | None:

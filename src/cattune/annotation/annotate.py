@@ -214,6 +214,8 @@ class Annotator:
                 return found
             claim = await self._wakeups.written(self._store.claim(key))
             if claim == OURS:
+                if self._retry_failed:
+                    self._retried.add(key)  # if it fails now, an equal example is not to ask again
                 return await self._ask(request)
             if claim != STORED:
                 await self._asker.limits.sleep(TAKEN_WAIT_S)

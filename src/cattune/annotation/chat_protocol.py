@@ -90,6 +90,14 @@ def read_refusal(status: int, body: object, secret: str) -> Refusal:
     return Refusal(status, code, parameter, without_secret(" ".join(text.split())[:500], secret))
 
 
+def parsed(body: str) -> object:
+    """The JSON of a body, or the body itself where it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+
+
 def is_retried(status: int) -> bool:
     """Whether a request that got this status may succeed later."""
     return status in RETRIED or status >= 500

@@ -1,7 +1,8 @@
 """One request to an OpenAI-compatible chat endpoint, sent until it is answered or it is clear that it will not be.
 
-The `openai` SDK sends. Its own retries are off: it gives up where a server asks for a wait of more than two minutes,
-and one request's wait does not hold the others back. Here Retry-After makes all of them wait.
+The `openai` SDK says where to, and with which client and headers. Its own retries are left out: it gives up where a
+server asks for a wait of more than two minutes, and one request's wait does not hold the others back. Here Retry-After
+makes all of them wait.
 
 Tried again are 408, 409, 429, 5xx, time-outs, broken connections, and bodies that are not what the protocol says. What
 does not get better ends the run at once, as a `ConfigError`: a key that is not accepted, no credit, a model that does
@@ -10,6 +11,7 @@ not exist, a parameter that is refused, a server that does not answer from the s
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ from cattune.annotation.chat_protocol import (
     Refusal,
     is_out_of_money,
     is_retried,
+    parsed,
     read_answer,
     read_refusal,
     refuses_format,
@@ -111,8 +114,8 @@ class Assistant:
         self._answered = False
         self._refused = self._given_up = 0
         check_address(base_url)
-        self._client = open_client(base_url, self._secret, timeout_s, connect_timeout_s)
-        self._where = without_login(str(self._client.base_url))
+        self._http, self._url = open_client(base_url, self._secret, timeout_s, connect_timeout_s)
+        self._where = without_login(self._url.removesuffix("chat/completions"))
 
     async def ask(self, messages: Sequence[Mapping[str, str]], tokens: float = 0.0) -> Answer:
         """The answer to a conversation.
@@ -159,29 +162,29 @@ class Assistant:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._http.aclose()
 
     async def _try(self, messages: Sequence[Mapping[str, str]]) -> Answer | tuple[Unanswered, float | None] | None:
         """An answer; or what went wrong and the wait that was asked for; or None, to be asked again in another way."""
-        import openai
+        import httpx2
 
         way = self._format
         body = {"model": self.model, "messages": messages, **self.parameters, **self._form(way)}
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         try:
-            # Not `chat.completions.create`: it takes as much time to check request and reply as all else together.
-            text: str = await self._client.post("/chat/completions", body=body, cast_to=str)
-            return read_answer(without_secret(text, self._secret))
-        except openai.APIStatusError as error:
-            refusal = read_refusal(error.status_code, error.body, self._secret)
-            if not self._answered and refuses_format(refusal) and way + 1 < len(FORMATS):
-                self._weaken(way, refusal)
-                return None
-            return self._refusal(refusal), retry_after(error.response.headers)
-        except openai.APIConnectionError as error:
+            response = await self._http.post(self._url, content=content)
+            if response.is_success:
+                return read_answer(without_secret(response.text, self._secret))
+        except httpx2.TransportError as error:
             return self._broken(error), None
         except Exception as error:  # what a server sends that is no HTTP raises whatever the library has for it
             detail = without_secret(f"{type(error).__name__}: {error}", self._secret)
             return Unanswered("malformed response", detail, transient=True), None
+        refusal = read_refusal(response.status_code, parsed(response.text), self._secret)
+        if not self._answered and refuses_format(refusal) and way + 1 < len(FORMATS):
+            self._weaken(way, refusal)
+            return None
+        return self._refusal(refusal), retry_after(response.headers)
 
     def _broken(self, error: BaseException) -> Unanswered:
         """A connection that failed, by its first cause: the layers in between take one kind for another."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from httpx2 import AsyncClient
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 RESERVED_PARAMETERS = frozenset({"messages", "model", "n", "response_format", "stream", "tools", "functions"})
@@ -70,24 +69,31 @@ def without_login(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def open_client(base_url: str | None, key: str, timeout_s: float, connect_timeout_s: float) -> AsyncOpenAI:
-    """The SDK's client, without its retries.
+def open_client(base_url: str | None, key: str, timeout_s: float, connect_timeout_s: float) -> tuple[AsyncClient, str]:
+    """The HTTP client that the SDK would use, with its headers and the key, and the address of chat completions.
+
+    The SDK's own way to send a request takes three times as long as the request itself; its retries, which would be
+    the reason to use it, are not what is needed here (see `client`).
 
     Raises:
         ConfigError: the SDK is not installed, or the address is none.
     """
     try:
-        from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+        from openai import AsyncOpenAI, DefaultAioHttpClient, DefaultAsyncHttpxClient, Timeout
     except ImportError:
         raise ConfigError(
             "an assistant model is asked through the openai package, which is not installed; "
             "pip install 'causal-attention-tuning[annotate]'"
         ) from None
     timeout = Timeout(timeout_s, connect=connect_timeout_s)
-    transport = None
-    with suppress(RuntimeError):  # without aiohttp the SDK uses its own client, which takes more time for a request
-        transport = DefaultAioHttpClient()
     try:
-        return AsyncOpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=0, http_client=transport)
+        http = DefaultAioHttpClient(timeout=timeout)
+    except RuntimeError:  # without aiohttp, the other one, which takes more time for a request
+        http = DefaultAsyncHttpxClient(timeout=timeout)
+    try:
+        sdk = AsyncOpenAI(api_key=key, base_url=base_url, http_client=http)
     except Exception as error:  # an address that is none raises what its parser raises
         raise ConfigError(f"the address {without_login(base_url or '')!r} cannot be used: {error}") from None
+    headers = {**sdk.default_headers, **sdk.auth_headers}
+    http.headers.update({name: value for name, value in headers.items() if isinstance(value, str)})
+    return http, f"{str(sdk.base_url).rstrip('/')}/chat/completions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -139,7 +140,7 @@ def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFi
             retry_failed=args.retry_failed,
             progress=meter.update,
         )
-        with suppress(Stopped), _interruptible(annotator, meter.tell):
+        with suppress(Stopped), _interruptible(annotator, meter.tell), _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
     return report(annotator.summary, store, task.model, price, args)
 
@@ -174,6 +175,17 @@ def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
         max_retries=args.max_retries,
         tell=tell,
     )
+
+
+@contextmanager
+def _modules_not_searched() -> Iterator[None]:
+    """Keep the garbage collector from searching all that is imported again and again: a fifth of the time of a run."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
