@@ -137,10 +137,16 @@ def shown(value: Any, limit: int = 60) -> str:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    with readable(path), open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+@contextmanager
+def readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says about a JSONL file that is opened or read into a `DataError`."""
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        yield
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except IsADirectoryError:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from cattune.errors import DataError
 from cattune.examples import Example
-from cattune.io import parse_line, shown
+from cattune.io import parse_line, readable, shown
 from cattune.loading import is_published
 from cattune.published import published_example
 from cattune.records import example_from_dict
@@ -81,16 +81,8 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with readable(path):
             self._file: BinaryIO = path.open("rb")
-        except FileNotFoundError:
-            raise DataError(f"{path} does not exist; check the path") from None
-        except IsADirectoryError:
-            raise DataError(f"{path} is a folder; name a JSONL file") from None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        except ValueError as error:  # a NUL in the name
-            raise DataError(f"{str(path)!r} is not a file name: {error}") from error
         self.lines = Lines()
         self.native = True
         self.digest = ""
