@@ -132,7 +132,7 @@ def check_kills(folder: Folder, kills: int, concurrency: int, seed: int) -> None
     assert answers.total() - lost_at_kills == stored(folder.path / "out.jsonl.store")
     faults_met = Counter(event["fault"] for event in events if event["fault"])
     assert faults_met.total() > 0.1 * count
-    assert len(faults_met) > 10
+    assert len(faults_met) > (10 if count >= 1000 else 5)  # which ones depends on where the kills fall
 
 
 def test_faults_and_kills_change_nothing(folder: Folder) -> None:
