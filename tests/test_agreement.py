@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cattune.annotation.agreement import Agreement, Tally, _alpha, _coincidences, agreement
@@ -87,6 +87,7 @@ def test_counted_candidates_are_those_that_are_listed(votes: list[set[Edge]]) ->
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(edges, edges), min_size=1, max_size=6))
+@example([(set(), set()), *[(set(), {edge(1)})] * 2, (set(), {edge(1), edge(2)}), ({edge(1)}, set())])
 def test_f1_is_symmetric_and_a_share(pairs: list[tuple[set[Edge], set[Edge]]]) -> None:
     def figures(order: tuple[str, str]) -> Agreement:
         tally = Tally(order)

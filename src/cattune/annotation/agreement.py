@@ -130,7 +130,11 @@ class Tally:
         """The figures on all that was added."""
         width = 3 + 6 * len(self._pairs)
         # Examples with equal rows are interchangeable: a sample of examples is a multinomial draw over distinct rows.
-        rows, counts = np.unique(np.reshape(self._rows, (-1, width)), axis=0, return_counts=True)
+        # In the order of the examples: sorted, the draws would change with the order of the annotators.
+        examples = np.reshape(self._rows, (-1, width))
+        _, first, counts = np.unique(examples, axis=0, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        rows, counts = examples[first[order]], counts[order]
         total = counts @ rows
         n = int(counts.sum())
         random = np.random.default_rng(0)
