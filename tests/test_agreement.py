@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation.agreement import Agreement, Tally, _alpha, _coincidences, agreement
-from cattune.annotation.ballots import Edge, is_before, unnamed_words
+from cattune.annotation.consensus.agreement import Agreement, Tally, _alpha, _coincidences, agreement
+from cattune.annotation.consensus.ballots import Edge, is_before, unnamed_words
 from cattune.errors import ConfigError
 from cattune.examples import CausalLink, Example, Span
 

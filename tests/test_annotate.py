@@ -19,20 +19,21 @@ import pytest
 
 from cattune import CausalLink, Example, load_examples, save_examples
 from cattune.annotation import annotate as annotate_module
-from cattune.annotation import store_writer
 from cattune.annotation.annotate import BUDGET, Annotator
-from cattune.annotation.chat_protocol import Answer
-from cattune.annotation.client import Unanswered
+from cattune.annotation.assistant.chat_protocol import Answer
+from cattune.annotation.assistant.client import Unanswered
+from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.costs import Costs, Price
-from cattune.annotation.course import FAILED, Task
+from cattune.annotation.course import Task
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import check_input, check_unchanged, iter_examples
-from cattune.annotation.limits import Limits
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import ChatMessage, example_tag, reply_text
-from cattune.annotation.store import Store
+from cattune.annotation.storage import writer
+from cattune.annotation.storage.store import Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import ConfigError, DataError
+from cattune.examples import FAILED
 from cattune.phrase_search import Phrase
 from cattune.stg import load_game, make_split
 
@@ -317,13 +318,13 @@ def test_stopping_while_workers_wait_for_room(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_example_counts_when_its_reply_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    transaction = store_writer._transaction
+    transaction = writer._transaction
 
     def slow(database: Any, run: Any) -> Any:
         time.sleep(0.02)
         return transaction(database, run)
 
-    monkeypatch.setattr(store_writer, "_transaction", slow)
+    monkeypatch.setattr(writer, "_transaction", slow)
     seen = []
 
     def look(summary: Summary) -> None:

@@ -20,6 +20,7 @@ from assistant_server import read_log, running, write_replies
 
 from cattune import Example, load_examples, save_examples
 from cattune.cli import main as cli
+from cattune.errors import ConfigError
 from cattune.stg import load_game, make_split
 
 KEY = "sk-test-0123456789abcdef"
@@ -396,3 +397,25 @@ def test_a_local_model_annotates(tmp_path: Path) -> None:
     assert record["asked"] == 3
     assert sum(record["failed"].values()) == 3
     assert len(load_examples(tmp_path / "out.jsonl")) == 3
+
+
+def test_a_chat_template_that_has_no_system_turn(tmp_path: Path) -> None:
+    from cattune import tiny
+    from cattune.annotation.assistant.local import LocalModel
+
+    turn = "{% for m in messages %}{% if m.role == REFUSED %}{{ raise_exception('no such role') }}{% endif %}"
+    template = turn + "<{{ m.role }}>{{ m.content }}{% endfor %}"
+    messages = [{"role": role, "content": f"{role} said"} for role in ("system", "user", "assistant", "user")]
+
+    def rendered(refused: str) -> str:
+        model, tokenizer = tiny.build(["some text"], seed=0)
+        tokenizer.chat_template = template.replace("REFUSED", repr(refused))
+        model.save_pretrained(tmp_path / refused)
+        tokenizer.save_pretrained(tmp_path / refused)
+        return LocalModel(tmp_path / refused)._rendered(messages)
+
+    later = "<assistant>assistant said<user>user said"
+    assert rendered("nobody") == "<system>system said<user>user said" + later
+    assert rendered("system") == "<user>system said\n\nuser said" + later
+    with pytest.raises(ConfigError, match="chat template .* no such role"):
+        rendered("assistant")

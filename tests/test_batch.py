@@ -17,7 +17,7 @@ from cattune.annotation.batch import URL, collect, read_results, write_requests
 from cattune.annotation.course import Task
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT, example_tag, reply_text
-from cattune.annotation.store import Store
+from cattune.annotation.storage.store import Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import main as cli
 from cattune.errors import DataError

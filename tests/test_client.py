@@ -16,10 +16,17 @@ from assistant_server import completion, read_log, running, write_replies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation import chat_protocol, client, endpoint
-from cattune.annotation.chat_protocol import Answer, BadPayload, read_answer, read_refusal, refuses_format, retry_after
-from cattune.annotation.client import Assistant, Unanswered
-from cattune.annotation.limits import Halted, Limits, Rate, estimate_tokens
+from cattune.annotation.assistant import chat_protocol, client, endpoint
+from cattune.annotation.assistant.chat_protocol import (
+    Answer,
+    BadPayload,
+    read_answer,
+    read_refusal,
+    refuses_format,
+    retry_after,
+)
+from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT, build_messages, example_tag
 from cattune.annotation.reply import read_reply

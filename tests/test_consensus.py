@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation.consensus import Consensus, join
+from cattune.annotation.consensus.join import Consensus, join
 from cattune.errors import ConfigError, DataError
 from cattune.examples import OUTVOTED, REJECTED, CausalLink, Example, Message, RefusedLink, Span
 from cattune.grounding import CAUSE_MISSING

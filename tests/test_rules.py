@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation import rules as rules_module
-from cattune.annotation.rule_file import BUILT_IN, attribute_regex, load_rules, parse_rules
-from cattune.annotation.rules import (
+from cattune.annotation.rules import apply as rules_module
+from cattune.annotation.rules.apply import (
     CAUSE_AMBIGUOUS,
     CAUSE_NOT_FOUND,
     EFFECT_AMBIGUOUS,
@@ -25,6 +24,7 @@ from cattune.annotation.rules import (
     annotate_by_rules,
     apply_rules,
 )
+from cattune.annotation.rules.file import BUILT_IN, attribute_regex, load_rules, parse_rules
 from cattune.errors import CattuneError, ConfigError
 from cattune.examples import Example, Message
 from cattune.grounding import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT

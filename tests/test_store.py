@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation import store_schema, store_writer
-from cattune.annotation.store import OURS, STORED, TAKEN, Failure, InputNote, Reply, Spent, Store, request_key
+from cattune.annotation.storage import schema, writer
+from cattune.annotation.storage.store import OURS, STORED, TAKEN, Failure, InputNote, Reply, Spent, Store, request_key
 from cattune.errors import OutputError
 
 MESSAGES = [{"role": "user", "content": "What is it? \u05d0 😀"}]
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def script(path: Path, code: str) -> subprocess.Popen[str]:
     """A process with the store open as `s`."""
-    begin = f"from cattune.annotation.store import *\nimport sys, time\nwith Store({str(path)!r}) as s:\n"
+    begin = f"from cattune.annotation.storage.store import *\nimport sys, time\nwith Store({str(path)!r}) as s:\n"
     body = "".join(f"    {line}\n" for line in code.splitlines())
     return subprocess.Popen(
         [sys.executable, "-c", begin + body], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -141,23 +141,23 @@ def test_claims_of_a_killed_process_are_void_at_once(tmp_path: Path) -> None:
 
 def test_claims_of_a_silent_process_lapse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a machine that went to sleep, or one that is not seen from here."""
-    monkeypatch.setattr(store_schema, "_is_alive", lambda pid: True)
+    monkeypatch.setattr(schema, "_is_alive", lambda pid: True)
     process = script(tmp_path / "store", f"print(s.claim({KEY!r}).result(), flush=True)\ntime.sleep(60)")
     assert line_of(process) == OURS
     os.kill(process.pid, signal.SIGSTOP)
     with Store(tmp_path / "store") as store:
         assert store.claim(KEY).result() == TAKEN
         with sqlite3.connect(tmp_path / "store") as database:
-            database.execute("UPDATE owners SET beat = beat - ?", (store_schema.LEASE_S + 1,))
+            database.execute("UPDATE owners SET beat = beat - ?", (schema.LEASE_S + 1,))
         assert store.claim(KEY).result() == OURS
     process.kill()
     process.wait()
 
 
 def test_a_process_that_lives_keeps_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_writer, "BEAT_S", 0.05)
-    monkeypatch.setattr(store_schema, "LEASE_S", 0.5)
-    monkeypatch.setattr("cattune.annotation.store.LEASE_S", 0.5)
+    monkeypatch.setattr(writer, "BEAT_S", 0.05)
+    monkeypatch.setattr(schema, "LEASE_S", 0.5)
+    monkeypatch.setattr("cattune.annotation.storage.store.LEASE_S", 0.5)
     with Store(tmp_path / "store") as one, Store(tmp_path / "store") as other:
         one.claim(KEY).result()
         time.sleep(0.8)
@@ -240,7 +240,7 @@ def test_places_where_no_store_can_be(tmp_path: Path, name: str) -> None:
 
 
 def test_a_database_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_schema, "BUSY_S", 0.1)
+    monkeypatch.setattr(schema, "BUSY_S", 0.1)
     Store(tmp_path / "store").close()
     database = sqlite3.connect(tmp_path / "store", isolation_level=None)
     database.execute("BEGIN EXCLUSIVE")
@@ -282,7 +282,7 @@ def test_who_stops_waiting_takes_nothing_back(store: Store) -> None:
 
 def test_no_waiting_coroutine_is_forgotten(store: Store) -> None:
     async def many() -> int:
-        wakeups = store_writer.Wakeups(asyncio.get_running_loop())
+        wakeups = writer.Wakeups(asyncio.get_running_loop())
 
         async def work(number: int) -> int:
             for i in range(200):
@@ -303,7 +303,7 @@ def test_errors_reach_the_waiting_coroutine(store: Store) -> None:
         database.execute("SELECT absent FROM replies")
 
     async def wait() -> None:
-        await store_writer.Wakeups(asyncio.get_running_loop()).written(store._writer.submit(broken))
+        await writer.Wakeups(asyncio.get_running_loop()).written(store._writer.submit(broken))
 
     with pytest.raises(OutputError, match="no such column"):
         asyncio.run(wait())

@@ -30,6 +30,9 @@ REJECTED = "rejected in review"
 OUTVOTED = "outvoted"
 """`RefusedLink.reason` of a link that fits the text: a person, or the majority of several annotators, is against it."""
 
+FAILED = "no annotation: "
+"""Begins `RefusedLink.reason` of the one refusal of an example about which an annotator could say nothing."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:

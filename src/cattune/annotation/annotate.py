@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
-from cattune.annotation.chat_protocol import Answer
-from cattune.annotation.client import Unanswered
+from cattune.annotation.assistant.chat_protocol import Answer
+from cattune.annotation.assistant.client import Unanswered
+from cattune.annotation.assistant.limits import Halted, Limits
 from cattune.annotation.costs import Costs, Estimate
 from cattune.annotation.course import Outcome, Request, Task, course
-from cattune.annotation.limits import Halted, Limits
 from cattune.annotation.prompt import ChatMessage
-from cattune.annotation.store import OURS, STORED, Failure, Reply, Store
-from cattune.annotation.store_writer import Wakeups
+from cattune.annotation.storage.store import OURS, STORED, Failure, Reply, Store
+from cattune.annotation.storage.writer import Wakeups
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import ConfigError
 from cattune.examples import Example

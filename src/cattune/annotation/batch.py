@@ -14,10 +14,10 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from cattune.annotation.chat_protocol import BadPayload, read_answer, read_refusal
+from cattune.annotation.assistant.chat_protocol import BadPayload, read_answer, read_refusal
 from cattune.annotation.course import Outcome, Request, Task, course
 from cattune.annotation.inputs import SeenKeys
-from cattune.annotation.store import Failure, Reply, Store
+from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import DataError
 from cattune.examples import Example

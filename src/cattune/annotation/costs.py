@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cattune.annotation.limits import estimate_tokens
-from cattune.annotation.store import Spent
+from cattune.annotation.assistant.limits import estimate_tokens
+from cattune.annotation.storage.store import Spent
 from cattune.errors import ConfigError
 
 FIRST_GUESS = 400

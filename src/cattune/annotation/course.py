@@ -11,17 +11,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from cattune.annotation.chat_protocol import LENGTH, REFUSED
+from cattune.annotation.assistant.chat_protocol import LENGTH, REFUSED
 from cattune.annotation.judgement import Judgement, judge
 from cattune.annotation.prior import Prior
 from cattune.annotation.prompt import PROMPT_VERSION, ChatMessage, build_messages, example_tag, repair_messages
 from cattune.annotation.reply import REFUSAL, TRUNCATED, ReplyError, read_reply
-from cattune.annotation.store import Failure, Reply, request_key
-from cattune.examples import Example, RefusedLink
+from cattune.annotation.storage.store import Failure, Reply, request_key
+from cattune.examples import FAILED, Example, RefusedLink
 from cattune.io import shown
-
-FAILED = "no annotation: "
-"""Begins the reason of the refusal that an example has for which no reply could be used."""
 
 
 @dataclass(frozen=True)

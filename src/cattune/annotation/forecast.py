@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from cattune.annotation.assistant.limits import estimate_tokens
 from cattune.annotation.costs import FIRST_GUESS
 from cattune.annotation.course import Task
 from cattune.annotation.inputs import SeenKeys
-from cattune.annotation.limits import estimate_tokens
 from cattune.annotation.prompt import ChatMessage, build_messages
-from cattune.annotation.store import Store
+from cattune.annotation.storage.store import Store
 from cattune.examples import Example
 
 

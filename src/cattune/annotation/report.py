@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from cattune.annotation.agreement import Agreement, agreement
+from cattune.annotation.consensus.agreement import Agreement, agreement
 from cattune.examples import METHODS, STATUSES, CausalLink, Example, Span
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -113,7 +113,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def _parameters(text: str) -> dict[str, Any]:
-    from cattune.annotation.endpoint import check_parameters
+    from cattune.annotation.assistant.endpoint import check_parameters
 
     try:
         value = json.loads(text)

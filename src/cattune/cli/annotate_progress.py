@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cattune.annotation.annotate import BUDGET, INTERRUPTED
 from cattune.annotation.costs import Price
 from cattune.annotation.reply import ADVICE
-from cattune.annotation.store import Store
+from cattune.annotation.storage.store import Store
 from cattune.annotation.summary import Summary
 from cattune.cli import printable
 

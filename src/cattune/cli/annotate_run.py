@@ -16,15 +16,15 @@ from types import FrameType
 from typing import Any
 
 from cattune.annotation.annotate import INTERRUPTED, Annotator, Asker
+from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.batch import MOST_REQUESTS, collect, read_results, write_requests
 from cattune.annotation.costs import Costs, Price
 from cattune.annotation.course import Task
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import InputFile, check_input, check_unchanged, iter_examples
-from cattune.annotation.limits import Limits
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT
-from cattune.annotation.store import InputNote, Store
+from cattune.annotation.storage.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import printable
 from cattune.cli.annotate_options import check_options
@@ -157,12 +157,12 @@ def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Examp
 
 def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
     if args.local:
-        from cattune.annotation.local import MAX_NEW_TOKENS, LocalModel
+        from cattune.annotation.assistant.local import MAX_NEW_TOKENS, LocalModel
 
         most = args.parameters.get("max_tokens", MAX_NEW_TOKENS)
         return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most)
 
-    from cattune.annotation.client import Assistant
+    from cattune.annotation.assistant.client import Assistant
 
     return Assistant(
         args.model,

@@ -128,8 +128,8 @@ def _report(args: argparse.Namespace) -> int:
 def _rules(args: argparse.Namespace) -> int:
     _check_output(args.out, [args.file], args.overwrite)
 
-    from cattune.annotation.rule_file import load_rules
-    from cattune.annotation.rules import RuleReport, annotate_all
+    from cattune.annotation.rules.apply import RuleReport, annotate_all
+    from cattune.annotation.rules.file import load_rules
     from cattune.loading import load_examples, save_examples
 
     rules = load_rules(args.rules)
@@ -162,7 +162,7 @@ def _join(args: argparse.Namespace) -> int:
     _check_output(args.out, args.files, args.overwrite)
     weights = _weights(args.weight, names)
 
-    from cattune.annotation.consensus import join
+    from cattune.annotation.consensus.join import join
     from cattune.loading import load_examples, save_examples
     from cattune.provenance import provenance
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from cattune.reports.html import visible
+from cattune.reports.page import render_page
 from cattune.reports.terminal import NONE, percent
 
 LENGTHS = (
@@ -37,30 +36,19 @@ def render_annotations(report: Mapping[str, Any], title: str, provenance: Mappin
         title: names the file that was reported on.
         provenance: what made the report.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cattune.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, visible=visible, count=count, number=number, interval=interval)
-    style, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
-    page = environment.get_template("annotations.html.j2").render(
+    return render_page(
+        "annotations.html.j2",
+        provenance,
+        {"count": count, "number": number, "interval": interval},
         title=title,
         finding=finding(report),
-        style=style,
         methods=METHODS,
         summaries=[(label, report[part][key]) for label, part, key in LENGTHS if report[part][key]],
         quantiles=QUANTILES,
         reasons=reasons(report),
         provenance=[(key, str(value)) for key, value in provenance.items() if not isinstance(value, dict | list)],
-        provenance_json=json.dumps(provenance, ensure_ascii=False, indent=2, default=str),
         **report,
     )
-    return page.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair has no UTF-8
 
 
 def finding(report: Mapping[str, Any]) -> str:

@@ -1,13 +1,12 @@
-"""`report.html`: one self-contained page out of a `ReportData`; no script, no network, light and dark."""
+"""`report.html`, out of a `ReportData`."""
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cattune.reports.data import Curve, Metric, ReportData, Score, Strip
+from cattune.reports.page import render_page, visible
 from cattune.reports.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, axis, drawable, path
 from cattune.reports.terminal import percent
 
@@ -17,20 +16,10 @@ COLOURS = 6
 
 def render_report(data: ReportData) -> str:
     """The page, as text for a UTF-8 file; every text of the data is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cattune.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, visible=visible)
-    style, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
-    page = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        data.provenance,
         data=data,
-        style=style,
         slots={arm.name: i % COLOURS for i, arm in enumerate(data.arms)},
         arm_labels={arm.name: arm.label for arm in data.arms},
         sizes=_sizes(data),
@@ -39,25 +28,7 @@ def render_report(data: ReportData) -> str:
         strips=[_strip(strip, _brightest(data.strips)) for strip in data.strips],
         brightest=_brightest(data.strips),
         provenance=_provenance(data.provenance),
-        provenance_json=json.dumps(data.provenance, ensure_ascii=False, indent=2, default=str),
     )
-    return page.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair has no UTF-8
-
-
-def visible(text: str) -> str:
-    """A text without the space at either end that tokens have, and with what cannot be seen made visible."""
-    inner = text.removeprefix(" ").removesuffix(" ")
-    return "".join(map(_visible, inner)) if inner.strip(" ") else "␣" * len(text) or "∅"
-
-
-def _visible(character: str) -> str:
-    if character in "\n\t":
-        return "⏎" if character == "\n" else "⇥"
-    if ord(character) < 32:
-        return chr(0x2400 + ord(character))  # its picture
-    # Joiners belong to the spelling of words and emoji; what turns the direction of a text would turn the page's.
-    hidden = unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
-    return "�" if hidden else character
 
 
 def _sizes(data: ReportData) -> dict[str, str]:

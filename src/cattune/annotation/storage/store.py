@@ -4,7 +4,7 @@ A reply is kept under the SHA-256 of the request that it answers (`request_key`)
 twice, whichever run, input file or process it comes from. The file is in WAL mode with `synchronous=FULL`: what
 `save` has returned from survives a kill -9 of the process, and a power cut where the disk keeps its word on fsync.
 
-One thread writes (`store_writer`), and takes what has gathered into one transaction: many replies cost one fsync.
+One thread writes (`writer`), and takes what has gathered into one transaction: many replies cost one fsync.
 
 Processes on one store share the work: who is about to send a request claims its key first. A process tells every few
 seconds that it lives; the claims of one that has been silent for `LEASE_S`, or whose process id is gone, are void.
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cattune.annotation.store_schema import LEASE_S, connect, explained
-from cattune.annotation.store_writer import Writer
+from cattune.annotation.storage.schema import LEASE_S, connect, explained
+from cattune.annotation.storage.writer import Writer
 
 OURS, STORED, TAKEN = "ours", "stored", "taken"
 """What became of a claim: the request is ours to send; it is answered already; another process is asking it."""

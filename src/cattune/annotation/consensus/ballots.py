@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cattune.annotation.course import FAILED
 from cattune.errors import ConfigError, DataError
-from cattune.examples import OUTVOTED, REJECTED, CausalLink, Example
+from cattune.examples import FAILED, OUTVOTED, REJECTED, CausalLink, Example
 from cattune.io import shown
 
 Place: TypeAlias = tuple[int, int, int]

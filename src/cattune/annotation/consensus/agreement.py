@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cattune.annotation.ballots import Edge, Place, ballots, check_match, side_by_side, unnamed_words
+from cattune.annotation.consensus.ballots import Edge, Place, ballots, check_match, side_by_side, unnamed_words
 from cattune.examples import Example
 
 RESAMPLES = 1000

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from cattune.annotation.chat_protocol import (
+from cattune.annotation.assistant.chat_protocol import (
     FORMATS,
     Answer,
     Refusal,
@@ -30,7 +30,7 @@ from cattune.annotation.chat_protocol import (
     retry_after,
     without_secret,
 )
-from cattune.annotation.endpoint import (
+from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
     check_address,
     check_parameters,
@@ -38,7 +38,7 @@ from cattune.annotation.endpoint import (
     read_key,
     without_login,
 )
-from cattune.annotation.limits import Limits
+from cattune.annotation.assistant.limits import Limits
 from cattune.errors import ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0

@@ -1,7 +1,7 @@
 """Annotation by rules: in templated or tabular text, patterns find the spans and edges join them; no model is asked.
 
 A rule set names *patterns*, regular expressions each for one place of the example, and *edges*, which say what each
-effect depends on. `rule_file` reads one from YAML. The outcome is a function of the text alone: a pattern that takes
+effect depends on. `file` reads one from YAML. The outcome is a function of the text alone: a pattern that takes
 longer than `TIME_LIMIT` stops the run with an error, and is never counted as one that is not there.
 """
 

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cattune.annotation.chat_protocol import LENGTH, STOPPED, Answer
-from cattune.annotation.client import Unanswered
-from cattune.annotation.limits import Limits
+from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.assistant.client import Unanswered
+from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.prompt import ChatMessage
+from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
     from cattune.evaluation.generation import Completion
@@ -84,12 +85,28 @@ class LocalModel:
 
     def _encode(self, messages: Sequence[ChatMessage]) -> list[int]:
         if self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-            ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids: list[int] = self._tokenizer(self._rendered(messages), add_special_tokens=False)["input_ids"]
         else:
             turns = (f"{turn['role']}: {turn['content']}\n\n" for turn in messages)
             ids = self._tokenizer("".join(turns) + "assistant: ")["input_ids"]
         return ids
+
+    def _rendered(self, messages: Sequence[ChatMessage]) -> str:
+        """The conversation through the chat template; to one that refuses a system turn, as a part of the first user's.
+
+        Raises:
+            ConfigError: the template refuses that, too.
+        """
+        from jinja2 import TemplateError
+
+        system, question, *later = messages
+        merged = {"role": "user", "content": f"{system['content']}\n\n{question['content']}"}
+        for turns in ([system, question, *later], [merged, *later]):
+            try:
+                return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+            except TemplateError as error:
+                said = error
+        raise ConfigError(f"the chat template of the assistant model refuses a conversation: {said}")
 
     async def _serve(self) -> None:
         while self._waiting:

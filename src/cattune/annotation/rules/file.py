@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cattune.annotation.rules import MATCHES, PLACES, Part, Pattern, RuleSet
+from cattune.annotation.rules.apply import MATCHES, PLACES, Part, Pattern, RuleSet
 from cattune.annotation.yaml_node import Node, parse_yaml
 from cattune.errors import ConfigError
 
@@ -39,7 +39,7 @@ def load_rules(name_or_path: str | Path) -> RuleSet:
     where = str(name_or_path)
     if where not in BUILT_IN:
         return parse_rules(_read(Path(name_or_path)), where)
-    packaged = resources.files("cattune.annotation") / "rulesets" / f"{where}.yaml"
+    packaged = resources.files("cattune.annotation.rules") / "packaged" / f"{where}.yaml"
     return parse_rules(packaged.read_text(encoding="utf-8"), f"{where}.yaml")
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from cattune.annotation.store_schema import connect, explained, void_claims
+from cattune.annotation.storage.schema import connect, explained, void_claims
 from cattune.errors import OutputError
 
 T = TypeVar("T")

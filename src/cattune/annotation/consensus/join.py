@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cattune.annotation.agreement import Agreement, Tally
-from cattune.annotation.ballots import Ballot, Edge, Place, ballots, check_match, side_by_side
+from cattune.annotation.consensus.agreement import Agreement, Tally
+from cattune.annotation.consensus.ballots import Ballot, Edge, Place, ballots, check_match, side_by_side
 from cattune.errors import ConfigError
 from cattune.examples import METHODS, OUTVOTED, REJECTED, CausalLink, Example, RefusedLink, Span
 
