@@ -6,8 +6,9 @@ loaded with `CATConfig` and `CATTrainer`, and never for the data model.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cattune.lazy import lazily
 
 if TYPE_CHECKING:
     from cattune.config import CATConfig
@@ -43,14 +44,4 @@ _MODULES = {
     "save_examples": "cattune.loading",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value  # the next access does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _MODULES)

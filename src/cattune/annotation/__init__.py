@@ -4,4 +4,58 @@ A `prior` says what causes what and shows handwritten examples, `prompt` asks an
 reads what came back, and `judgement` grounds it and says what is wrong with it. `course` is that for one example, with
 a second chance; `annotate` takes a data set through it, with an `assistant` to ask and a `storage` that keeps what it
 said. `rules` need no model; `consensus` makes one annotation out of several, and `report` says what a file holds.
+
+What users call is imported from here, when it is first used.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cattune.lazy import lazily
+
+if TYPE_CHECKING:
+    from cattune.annotation.annotate import Annotator
+    from cattune.annotation.assistant.client import Assistant
+    from cattune.annotation.assistant.local import LocalModel
+    from cattune.annotation.consensus.join import join
+    from cattune.annotation.course import Task
+    from cattune.annotation.inputs import iter_examples
+    from cattune.annotation.prior import load_prior
+    from cattune.annotation.prompt import RESPONSE_FORMAT
+    from cattune.annotation.report import annotation_report
+    from cattune.annotation.rules.apply import annotate_by_rules
+    from cattune.annotation.rules.file import load_rules
+    from cattune.annotation.storage.store import Store
+
+__all__ = [
+    "Annotator",
+    "Assistant",
+    "LocalModel",
+    "RESPONSE_FORMAT",
+    "Store",
+    "Task",
+    "annotate_by_rules",
+    "annotation_report",
+    "iter_examples",
+    "join",
+    "load_prior",
+    "load_rules",
+]
+
+_MODULES = {
+    "Annotator": "cattune.annotation.annotate",
+    "Assistant": "cattune.annotation.assistant.client",
+    "LocalModel": "cattune.annotation.assistant.local",
+    "RESPONSE_FORMAT": "cattune.annotation.prompt",
+    "Store": "cattune.annotation.storage.store",
+    "Task": "cattune.annotation.course",
+    "annotate_by_rules": "cattune.annotation.rules.apply",
+    "annotation_report": "cattune.annotation.report",
+    "iter_examples": "cattune.annotation.inputs",
+    "join": "cattune.annotation.consensus.join",
+    "load_prior": "cattune.annotation.prior",
+    "load_rules": "cattune.annotation.rules.file",
+}
+
+__getattr__, __dir__ = lazily(__name__, _MODULES)
