@@ -114,7 +114,7 @@ def test_links_are_the_assistants_in_the_order_of_the_input(tmp_path: Path) -> N
     assert {link.source for example in results for link in example.links} == {"assistant:m"}
     assert [example.metadata for example in results] == [example.metadata for example in EXAMPLES]
     summary = annotator.summary
-    assert (summary.done, summary.written, summary.annotated, summary.asked) == (40, 40, 40, 40)
+    assert (summary.done, summary.in_order, summary.annotated, summary.asked) == (40, 40, 40, 40)
     assert (summary.prompt_tokens, summary.completion_tokens) == (4000, 400)
     assert 2 <= asker.most_under_way <= 8
 

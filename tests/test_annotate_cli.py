@@ -19,6 +19,7 @@ import pytest
 from assistant_server import read_log, running, write_replies
 
 from cattune import Example, load_examples, save_examples
+from cattune.annotation import Store
 from cattune.cli import main as cli
 from cattune.errors import ConfigError
 from cattune.stg import load_game, make_split
@@ -353,6 +354,31 @@ def test_calls_that_make_no_sense(
     assert status == 2
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--batch", "write", "in.jsonl"),
+        ("--batch", "write", "replies.store"),
+        ("--batch", "write", "prior.yaml"),
+        ("--batch", "write", "out.jsonl"),
+        ("--out", "prior.yaml"),
+        ("--out", "replies.store"),
+        ("--store", "in.jsonl"),
+    ],
+)
+def test_nothing_that_is_read_or_kept_is_overwritten(
+    folder: Folder, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.input.parent)
+    assert cli.main(["prior", "new", "--from", "tabular_risk", "--out", "prior.yaml"]) == 0
+    Store("replies.store").close()
+    before = {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    words = ["annotate", "in.jsonl", "--prior", "prior.yaml", "--model", "m", "--store", "replies.store"]
+    assert cli.main([*words, "--out", "out.jsonl", "--overwrite", *options]) == 2
+    assert "name another output" in (said := capsys.readouterr().err) or "two outputs" in said
+    assert {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
 
 
 def test_the_input_is_not_overwritten(folder: Folder) -> None:

@@ -214,8 +214,11 @@ def test_rules_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "30 of 30 examples have links" in capsys.readouterr().out
     with pytest.raises(OutputError, match="--overwrite"):
         cattune("rules", game / "bare.jsonl", "--rules", "cancer_risk", "--out", game / "out.jsonl")
-    with pytest.raises(OutputError, match="input file"):
-        cattune("rules", game / "bare.jsonl", "--rules", "cancer_risk", "--out", game / "bare.jsonl", "--overwrite")
+    own = game / "own.yaml"
+    own.write_text("patterns: {answer: {in: completion, regex: .+}}\nedges: {answer: [answer]}\n")
+    for inputs, out in ((("bare.jsonl", "cancer_risk"), "bare.jsonl"), (("bare.jsonl", own), "own.yaml")):
+        with pytest.raises(OutputError, match="input file"):
+            cattune("rules", game / inputs[0], "--rules", inputs[1], "--out", game / out, "--overwrite")
     assert cattune("rules", game / "game.jsonl", "--rules", "cancer_risk", "--out", game / "b.jsonl", "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["replaced"] == 30 and "30 examples had links of their own" in captured.err
@@ -270,15 +273,23 @@ def test_join_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["game.jsonl", "bare.jsonl", "--threshold", "0"], ConfigError, "threshold"),
         (["game.jsonl", "bare.jsonl", "--threshold", "0.6"], DataError, "no edge has a confidence of 0.6 or more"),
         (["game.jsonl", "missing.jsonl"], DataError, "does not exist"),
+        (["game.jsonl", "others.jsonl"], DataError, 'nothing to compare.*"other"'),
     ],
 )
 def test_joins_that_cannot_be(
     game: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], error: type[CattuneError], message: str
 ) -> None:
     monkeypatch.chdir(game)
+    save_examples("others.jsonl", [Example("other", "a", "b")])
     with pytest.raises(error, match=message):
         cattune("join", *words, "--out", "out.jsonl")
     assert not (game / "out.jsonl").exists()
+
+
+def test_a_reference_of_other_examples(game: Path) -> None:
+    save_examples(game / "others.jsonl", [Example("other", "a", "b")])
+    with pytest.raises(DataError, match="nothing to compare"):
+        cattune("report", game / "game.jsonl", "--reference", game / "others.jsonl")
 
 
 def test_report_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ def test_align_replaces_a_report_only_when_told_to(
 def test_align_never_overwrites_its_input(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = data.read_bytes()
     assert align(data, "--out", str(data.parent / "." / data.name), "--overwrite") == 2
-    assert "is the input file" in capsys.readouterr().err
+    assert "is an input file" in capsys.readouterr().err
     assert data.read_bytes() == before
 
 

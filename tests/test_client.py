@@ -69,11 +69,11 @@ def ask_all(url: str, told: list[str] | None = None, **settings: Any) -> tuple[l
     return asyncio.run(run())
 
 
-def ask_one(url: str, **settings: Any) -> Answer:
+def ask_one(url: str, tokens: float = 0.0, **settings: Any) -> Answer:
     async def run() -> Answer:
         assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, **settings)
         try:
-            return await assistant.ask(MESSAGES[0])
+            return await assistant.ask(MESSAGES[0], tokens)
         finally:
             await assistant.close()
 
@@ -132,18 +132,44 @@ def test_requests_that_are_never_answered_are_given_up(replies: Path, monkeypatc
     assert caught.value.transient
 
 
-def test_a_server_that_stops_to_answer_ends_the_run(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_server_that_gives_up_ends_the_run(replies: Path, monkeypatch: pytest.MonkeyPatch, answered: bool) -> None:
     monkeypatch.setattr(client, "TRIES_AT_THE_START", 100)
+    made = Assistant.__init__
+
+    def after_an_answer(self: Assistant, *args: Any, **settings: Any) -> None:
+        made(self, *args, **settings)
+        self._answered = answered
+
+    monkeypatch.setattr(Assistant, "__init__", after_an_answer)
     with running(replies, "--refuse", 503) as url:
         answers, _ = ask_all(url, max_retries=1, limits=Limits(concurrency=5))
     assert sum(isinstance(answer, Unanswered) for answer in answers) == 4
     assert sum(isinstance(answer, ConfigError) for answer in answers) == len(EXAMPLES) - 4
-    assert any("has stopped to answer" in str(answer) for answer in answers)
+    said = "has stopped to answer" if answered else "does not answer"
+    assert any(said in str(answer) and "5 requests in a row" in str(answer) for answer in answers)
 
 
 def test_a_server_that_is_not_there_ends_the_run(log: Path) -> None:
     with pytest.raises(ConfigError, match="does not answer .*connection failed.*after 4 tries; is it running"):
         ask_one("http://127.0.0.1:9/v1")
+
+
+def test_a_key_that_is_wanted_and_not_set(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with running(replies, "--key", "another") as url, pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        ask_one(url)
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1", "8000", "ftp://host/v1", "http:///v1"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(ConfigError, match="http:// or https://"):
+        Assistant("m", RESPONSE_FORMAT, base_url=address)
+
+
+def test_a_limit_on_tokens_that_lets_nothing_through(replies: Path) -> None:
+    with running(replies) as url, pytest.raises(ConfigError, match="100 that may be sent in a minute"):
+        ask_one(url, limits=Limits(tokens_per_minute=100), tokens=101)
 
 
 def test_a_wrong_key_ends_the_run_and_is_not_told(replies: Path, log: Path) -> None:

@@ -233,10 +233,16 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "store")
 
 
-@pytest.mark.parametrize("name", ["", "missing/store"])
+@pytest.mark.parametrize("name", ["", "file/store"])
 def test_places_where_no_store_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="--store|folder"):
         Store(tmp_path / name)
+
+
+def test_its_folder_is_made(tmp_path: Path) -> None:
+    Store(tmp_path / "new" / "folder" / "store").close()
+    assert (tmp_path / "new" / "folder" / "store").is_file()
 
 
 def test_a_database_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

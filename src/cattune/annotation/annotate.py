@@ -100,7 +100,7 @@ class Annotator:
             try:
                 while results := runner.run(self._next()):
                     for outcome in results:
-                        self.summary.written += 1
+                        self.summary.in_order += 1
                         yield outcome.example
                 self._complete = self.summary.stopped is None
             except KeyboardInterrupt:
@@ -128,7 +128,7 @@ class Annotator:
         """What follows on what has been returned, at least one result; none at the end."""
         results: list[Outcome] = []
         while True:
-            while (outcome := self._done.pop(self.summary.written + len(results), None)) is not None:
+            while (outcome := self._done.pop(self.summary.in_order + len(results), None)) is not None:
                 results.append(outcome)
                 self._room.release()
             if self._error is not None:

@@ -107,7 +107,7 @@ def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summ
     if is_open:
         summary.stopped = f"{is_open} examples wait for a reply"
         raise Stopped(summary.stopped)
-    summary.written = summary.done
+    summary.in_order = summary.done
 
 
 def _line(task: Task, request: Request, response_format: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Summary:
 
     Args:
         done: examples that are through.
-        written: of these, the first so many in the order of the input.
+        in_order: of these, the first so many of the input, without a gap.
         annotated: those with a link.
         without_links: those with a reply that could be used and no link in the end.
         failed: why others have no annotation, counted.
@@ -38,7 +38,7 @@ class Summary:
     """
 
     done: int = 0
-    written: int = 0
+    in_order: int = 0
     annotated: int = 0
     without_links: int = 0
     failed: Counter[str] = field(default_factory=Counter)

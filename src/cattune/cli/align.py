@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
-from cattune.errors import AlignmentError, ConfigError, OutputError
+from cattune.cli.files import check_outputs
+from cattune.errors import AlignmentError, ConfigError
 from cattune.grounding import OCCURRENCES
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
         AlignmentError: no link could be used, or `--strict` and not all could; the report is written all the same.
         CattuneError: the file, the tokenizer or the output is not what it should be.
     """
-    if args.out is not None:
-        _check_output(args.out, args.file, args.overwrite)
+    check_outputs([args.out], [args.file], args.overwrite)
 
     from cattune.loading import load_examples
 
@@ -159,16 +159,6 @@ def load_tokenizer(name: str, examples: list[Example]) -> PreTrainedTokenizerBas
 
 def _looks_like_a_path(name: str) -> bool:
     return name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name.strip() or Path(name).exists()
-
-
-def _check_output(out: str, source: str, overwrite: bool) -> None:
-    path = Path(out)
-    if path.is_dir():
-        raise OutputError(f"--out {out!r} is a folder; name a file")
-    if os.path.realpath(out) == os.path.realpath(source):
-        raise OutputError(f"--out {out!r} is the input file; name another")
-    if path.is_file() and not overwrite:
-        raise OutputError(f"--out {out!r} already exists; pass --overwrite, or choose another file")
 
 
 def _reasons(examples: list[Example], report: AlignmentReport) -> dict[str, Counter[str]]:

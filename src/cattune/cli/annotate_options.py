@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from pathlib import Path
 from typing import Any
 
-from cattune.errors import ConfigError, OutputError
+from cattune.cli.files import check_outputs
+from cattune.errors import ConfigError
 
 _DESCRIPTION = """\
 Let an assistant model name what each example's answer depends on, and write the examples with those causal links.
@@ -65,7 +64,13 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     add("--concurrency", type=int, default=16, metavar="N", help="requests under way at once (default: %(default)s)")
     add("--requests-per-minute", type=float, metavar="N", help="send no more than this")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and replies, send no more than about this")
-    add("--timeout", type=float, default=120.0, metavar="S", help="seconds of silence before a request is sent again")
+    add(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds of silence before a request is sent again (default: 120)",
+    )
     add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
     add("--repair", type=int, choices=(0, 1), default=1, help="ask once more where a reply has problems (default: 1)")
 
@@ -95,21 +100,18 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError("--local runs the model in this process: it has no --base-url, no --batch and no --price")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {args.limit}")
-    if args.max_retries < 0 or not 0 < args.timeout < float("inf"):
-        raise ConfigError("--max-retries must be 0 or more, and --timeout a number of seconds above 0")
-    if args.budget is not None and args.price is None:
-        raise ConfigError("--budget needs --price IN OUT, in USD for a million tokens")
+    if args.max_retries < 0:
+        raise ConfigError(f"--max-retries must be 0 or more, got {args.max_retries}")
+    if not 0 < args.timeout < float("inf"):
+        raise ConfigError(f"--timeout must be a number of seconds above 0, got {args.timeout:g}")
     if args.out is None and not args.dry_run:
         raise ConfigError("name the file to write with --out, or see what would be asked with --dry-run")
     if args.store is None:
         args.store = f"{args.out}.store" if args.out is not None else None
-    if args.out is not None:
-        if os.path.realpath(args.out) in (os.path.realpath(args.file), os.path.realpath(args.store)):
-            raise OutputError(f"--out {args.out!r} is the input or the store; name another file")
-        if Path(args.out).is_dir():
-            raise OutputError(f"--out {args.out!r} is a folder; name a file")
-        if Path(args.out).is_file() and not args.overwrite and not args.dry_run:
-            raise OutputError(f"--out {args.out!r} already exists; pass --overwrite, or choose another file")
+    requests, results = (args.batch[1] if args.batch and args.batch[0] == kind else None for kind in ("write", "read"))
+    inputs = [args.file, args.prior, results]
+    check_outputs([args.store], inputs, overwrite=True)
+    check_outputs([args.out, requests], [*inputs, args.store], args.overwrite or args.dry_run)
 
 
 def _parameters(text: str) -> dict[str, Any]:

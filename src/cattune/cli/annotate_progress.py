@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +38,7 @@ class Meter:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[spent]}"),
+            TextColumn("elapsed"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -100,9 +102,12 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
     lines = [
         f"{summary.done} examples: {summary.annotated} with links, {summary.without_links} without, {failed} failed; "
         f"{summary.links} links",
-        f"{summary.asked} replies asked for and {summary.reused} from the store; {_spent(summary, None)}"
-        + (f", {record['cost_usd']:.4f} USD" if record["cost_usd"] is not None else ""),
     ]
+    if args.batch is None:
+        cost = "" if record["cost_usd"] is None else f", {record['cost_usd']:.4f} USD"
+        lines.append(
+            f"{summary.asked} replies asked for and {summary.reused} from the store; {_spent(summary, None)}{cost}"
+        )
     if summary.unmetered:
         lines.append(f"the server did not tell the tokens of {summary.unmetered} replies: those are estimates")
     lines += [f"  refused: {count} x {reason}" for reason, count in summary.refused.most_common()]
@@ -111,7 +116,8 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
         lines.append(f"  failed: {count} x {reason}{advice}")
     lines += [f"    example {name}: {detail[:200]}" for name, _, detail in summary.failures[:3]]
     if failed:
-        lines.append("ask the failed ones again with --retry-failed --overwrite; their replies are kept in the store")
+        again = "--retry-failed --overwrite" if args.batch is None else "--batch write FILE --retry-failed"
+        lines.append(f"ask the failed ones again with {again}; their replies are kept in the store")
     if summary.stopped is None:
         lines.append(f"wrote {args.out}")
     else:
@@ -120,7 +126,8 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
 
 
 def _how_to_go_on(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -> list[str]:
-    lines = [f"stopped before the end ({summary.stopped}); {args.out} was not written"]
+    earlier = "; the one that is there is of an earlier run" if Path(args.out).exists() else ""
+    lines = [f"stopped before the end ({summary.stopped}); {args.out} was not written{earlier}"]
     if summary.stopped == BUDGET:
         lines.append(
             f"all replies in {args.store} have cost {record['store_cost_usd']:.4f} of {args.budget:g} USD; the same "
@@ -128,8 +135,8 @@ def _how_to_go_on(summary: Summary, record: dict[str, Any], args: argparse.Names
         )
     elif summary.stopped == INTERRUPTED:
         lines.append("the same command goes on where this one stopped, and asks for nothing that is stored")
-    if summary.written and args.batch is None:
-        lines.append(f"--limit {summary.written} writes the examples that are through")
+    if summary.in_order and args.batch is None:
+        lines.append(f"--limit {summary.in_order} writes the first {summary.in_order} examples, which are all through")
     return lines
 
 

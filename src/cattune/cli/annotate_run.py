@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
@@ -26,10 +25,9 @@ from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT
 from cattune.annotation.storage.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
-from cattune.cli import printable
+from cattune.cli import say
 from cattune.cli.annotate_options import check_options
 from cattune.cli.annotate_progress import Meter, report
-from cattune.errors import OutputError
 from cattune.examples import Example
 from cattune.io import write_jsonl
 from cattune.records import example_to_dict
@@ -37,12 +35,13 @@ from cattune.records import example_to_dict
 
 def annotate(args: argparse.Namespace) -> int:
     """Annotate; 0 where every example has a usable reply, 1 where some failed or the run was stopped."""
+    costs = Costs(_price(args), args.budget, args.parameters)
     check_options(args)
 
     task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair))
     found = check_input(args.file)
     if found.with_links:
-        _say(f"{found.with_links} of {found.examples} examples have links already, which are left out")
+        say(f"{found.with_links} of {found.examples} examples have links already, which are left out")
     if args.dry_run:
         return _dry_run(args, task, found)
 
@@ -52,7 +51,7 @@ def annotate(args: argparse.Namespace) -> int:
         _note_input(args, task, store, found)
         if args.batch is not None:
             return _read_batch(args, task, store, found)
-        return _annotate(args, task, store, found)
+        return _annotate(args, task, store, found, costs)
 
 
 def _examples(args: argparse.Namespace) -> Iterator[Example]:
@@ -77,15 +76,15 @@ def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
         return 0
     for turn in expected.messages:
         print(f"--- {turn['role']}\n{turn['content']}\n")
-    _say(
+    say(
         f"{expected.examples} examples; {expected.requests} requests to send, {expected.stored} stored already, "
         f"{expected.duplicates} examples are the same as another"
     )
-    _say(
+    say(
         f"about {expected.prompt_tokens:,} tokens of prompts and {expected.completion_tokens:,} of replies, without "
         "the second requests where a reply has problems"
     )
-    _say("give --price IN OUT to see the cost" if cost is None else f"about {cost:.2f} USD")
+    say("give --price IN OUT to see the cost" if cost is None else f"about {cost:.2f} USD")
     return 0
 
 
@@ -95,7 +94,7 @@ def _note_input(args: argparse.Namespace, task: Task, store: Store, found: Input
     before = store.input_note(name)
     if before is not None and before.sha256 != found.sha256:
         expected = forecast(task, _examples(args), store)
-        _say(
+        say(
             f"{args.file} has changed since the last run ({before.examples} examples then, {found.examples} now): "
             f"replies to {expected.stored} texts are reused, {expected.requests} are new"
         )
@@ -104,13 +103,11 @@ def _note_input(args: argparse.Namespace, task: Task, store: Store, found: Input
 
 def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     path = args.batch[1]
-    if Path(path).exists() and not args.overwrite:
-        raise OutputError(f"{path!r} already exists; pass --overwrite, or choose another file")
     count = write_requests(path, task, _examples(args), store, RESPONSE_FORMAT, retry_failed=args.retry_failed)
     check_unchanged(found)
-    _say(f"wrote {count} requests to {path}; give the results to the same command with --batch read RESULTS")
+    say(f"wrote {count} requests to {path}; give the results to the same command with --batch read RESULTS")
     if count > MOST_REQUESTS:
-        _say(f"services take up to {MOST_REQUESTS} requests a file: split it by lines, and read the results one by one")
+        say(f"services take up to {MOST_REQUESTS} requests a file: split it by lines, and read the results one by one")
     if args.json:
         print(json.dumps({"requests": count}))
     return 0
@@ -118,20 +115,18 @@ def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: Inpu
 
 def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     counts = read_results(args.batch[1], task, store)
-    _say(f"read {counts['new']} new replies, {counts['known']} known ones and {counts['failed']} failures")
+    say(f"read {counts['new']} new replies, {counts['known']} known ones and {counts['failed']} failures")
     summary = Summary()
     try:
         _write(args, found, collect(task, _examples(args), store, summary))
     except Stopped:
-        _say("not every request is answered yet, or a reply has problems: write what is open with --batch write FILE")
+        say("not every request is answered yet, or a reply has problems: write what is open with --batch write FILE")
     return report(summary, store, task.model, _price(args), args)
 
 
-def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
-    price = _price(args)
-    costs = Costs(price, args.budget, args.parameters)
+def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
     total = found.examples if args.limit is None else min(found.examples, args.limit)
-    with Meter(total, price) as meter:
+    with Meter(total, costs.price) as meter:
         annotator = Annotator(
             task,
             _asker(args, meter.tell),
@@ -142,7 +137,7 @@ def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFi
         )
         with suppress(Stopped), _interruptible(annotator, meter.tell), _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
-    return report(annotator.summary, store, task.model, price, args)
+    return report(annotator.summary, store, task.model, costs.price, args)
 
 
 def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Example]) -> None:
@@ -202,7 +197,3 @@ def _interruptible(annotator: Annotator, tell: Callable[[str], None]) -> Iterato
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cattune.cli import printable
-from cattune.cli.evaluate import check_outputs
-from cattune.errors import ConfigError, DataError, OutputError
+from cattune.cli import say
+from cattune.cli.files import check_outputs
+from cattune.errors import ConfigError, DataError
+from cattune.io import shown
+
+if TYPE_CHECKING:
+    from cattune.examples import Example
 
 _EPILOG = """\
 examples:
@@ -100,8 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     sources = [args.file] if args.reference is None else [args.file, args.reference]
-    if args.html is not None:
-        _check_output(args.html, sources, args.overwrite)
+    check_outputs([args.html], sources, args.overwrite)
 
     from cattune.annotation.report import annotation_report
     from cattune.io import write_text
@@ -110,23 +113,26 @@ def _report(args: argparse.Namespace) -> int:
 
     examples, *reference = map(load_examples, sources)
     report = annotation_report(examples, reference[0] if reference else None, args.match).to_dict()
+    if reference and not report["reference"]["examples"]:
+        raise DataError(_nothing_in_common({args.file: examples, args.reference: reference[0]}))
     made = provenance(file=args.file, reference=args.reference, match=args.match)
     if args.html is not None:
         from cattune.reports.annotations import render_annotations
 
         write_text(args.html, render_annotations(report, Path(args.file).name, made))
-        _say(f"wrote {args.html}")
     if args.json:
         print(json.dumps({**report, "provenance": made}, ensure_ascii=False, indent=2))
     else:
         from cattune.reports.annotation_tables import print_report
 
         print_report(report)
+    if args.html is not None:
+        say(f"wrote {args.html}")
     return 0
 
 
 def _rules(args: argparse.Namespace) -> int:
-    _check_output(args.out, [args.file], args.overwrite)
+    check_outputs([args.out], [args.file, args.rules], args.overwrite)
 
     from cattune.annotation.rules.apply import RuleReport, annotate_all
     from cattune.annotation.rules.file import load_rules
@@ -150,28 +156,26 @@ def _rules(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     for name in report.unmatched:
-        _say(f"the pattern {name!r} matches no example: is it misspelt?")
+        say(f"the pattern {name!r} matches no example: is it misspelt?")
     if report.replaced:
-        _say(f"{report.replaced} examples had links of their own, which are not in {args.out}; join the two files")
-    _say(f"wrote {args.out}")
+        say(f"{report.replaced} examples had links of their own, which are not in {args.out}; join the two files")
+    say(f"wrote {args.out}")
     return 0
 
 
 def _join(args: argparse.Namespace) -> int:
     names = _annotators(args.files)
-    _check_output(args.out, args.files, args.overwrite)
+    check_outputs([args.out], args.files, args.overwrite)
     weights = _weights(args.weight, names)
 
     from cattune.annotation.consensus.join import join
     from cattune.loading import load_examples, save_examples
     from cattune.provenance import provenance
 
-    consensus = join(
-        {name: load_examples(path) for path, name in names.items()},
-        args.threshold,
-        args.match,
-        weights,
-    )
+    annotations = {name: load_examples(path) for path, name in names.items()}
+    consensus = join(annotations, args.threshold, args.match, weights)
+    if not consensus.agreement.examples:
+        raise DataError(_nothing_in_common(annotations))
     settings = {"files": args.files, "threshold": args.threshold, "match": args.match, "weights": weights}
     record = {"agreement": consensus.agreement.to_dict(), "counts": consensus.counts.to_dict()}
     if not args.json:
@@ -186,8 +190,13 @@ def _join(args: argparse.Namespace) -> int:
     save_examples(args.out, consensus.examples)
     if args.json:
         print(json.dumps({**record, "provenance": provenance(**settings)}, ensure_ascii=False, indent=2))
-    _say(f"wrote {args.out}")
+    say(f"wrote {args.out}")
     return 0
+
+
+def _nothing_in_common(annotations: Mapping[str, Sequence[Example]]) -> str:
+    first = "; ".join(f"the first id of {name} is {shown(examples[0].id)}" for name, examples in annotations.items())
+    return f"no example is annotated in two of the files, so there is nothing to compare: {first}; ids must be the same"
 
 
 def _annotators(files: list[str]) -> dict[str, str]:
@@ -215,13 +224,3 @@ def _weights(pairs: list[str], names: dict[str, str]) -> dict[str, float]:
             raise ConfigError(f"--weight {pair!r}: expected FILE=NUMBER, with one of the files that are joined")
         weights[name] = weight
     return weights
-
-
-def _check_output(out: str, sources: list[str], overwrite: bool) -> None:
-    if any(os.path.realpath(out) == os.path.realpath(source) for source in sources):
-        raise OutputError(f"{out} is an input file; name another")
-    check_outputs([out], overwrite)
-
-
-def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr)

@@ -6,11 +6,11 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
-from cattune.errors import ConfigError, OutputError
+from cattune.errors import ConfigError
 
 _EPILOG = """\
 examples:
@@ -57,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the files, print the table."""
     files = named_files(args.data)
-    check_outputs([path for path in (args.out, args.samples) if path], args.overwrite)
+    check_outputs([args.out, args.samples], files.values(), args.overwrite)
 
     from cattune.loading import load_examples
 
@@ -108,21 +108,6 @@ def named_files(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--data names the split {name!r} twice ({files[name]} and {path}); give it two names")
         files[name] = path
     return files
-
-
-def check_outputs(paths: Sequence[str], overwrite: bool) -> None:
-    """See that the output files can be written, before any work is done for them.
-
-    Raises:
-        OutputError: one exists and may not be replaced, is a folder, or is named twice.
-    """
-    if len({Path(path).resolve() for path in paths}) < len(paths):
-        raise OutputError(f"{paths[0]} is named for two outputs; give each a file of its own")
-    for path in map(Path, paths):
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name a file")
-        if path.is_file() and not overwrite:
-            raise OutputError(f"{path} already exists; pass --overwrite, or choose another file")
 
 
 def _print(record: Mapping[str, Any], as_json: bool) -> None:

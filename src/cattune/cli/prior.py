@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cattune.cli import printable
-from cattune.errors import ConfigError, OutputError
+from cattune.cli import printable, say
+from cattune.cli.files import check_outputs
+from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,11 +86,10 @@ def _new(args: argparse.Namespace) -> int:
     text, source = read_source(args.source)
     parse_prior(text, source)
     out = Path(args.out)
-    if out.exists() and not args.overwrite:
-        raise OutputError(f"--out {args.out!r} already exists; pass --overwrite, or choose another file")
+    check_outputs([args.out], [args.source], args.overwrite)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", out.stem)
     write_text(out, re.sub(r"^name:.*$", lambda _: f"name: {name}", text, count=1, flags=re.MULTILINE))
-    print(f"wrote {printable(args.out)}; edit it, then: cattune prior check {printable(args.out)}", file=sys.stderr)
+    say(f"wrote {args.out}; edit it, then: cattune prior check {shlex.quote(args.out)}")
     return 0
 
 

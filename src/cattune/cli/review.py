@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from cattune.cli import printable
+from cattune.cli import say
 from cattune.errors import ConfigError
 
 _DESCRIPTION = """\
@@ -66,16 +65,16 @@ def run(args: argparse.Namespace) -> int:
         with progress_bars() as update:
             document = open_document(args.file, args.out, lambda done, size: update("reading", "bytes", done, size))
         try:
-            _say(_greeting(document))
+            say(_greeting(document))
 
             def started(url: str) -> None:
                 print(url, flush=True)
-                _say("Ctrl-C stops the page")
+                say("Ctrl-C stops the page")
                 if not args.no_browser:
                     open_browser(url)
 
             serve(document, listener, started)
-            _say(_farewell(document))
+            say(_farewell(document))
         finally:
             document.close()
     return 0
@@ -101,7 +100,3 @@ def _farewell(document: Any) -> str:
         f"stopped; the edits of {len(document.unsaved):,} examples are not saved in {document.target} yet. They are "
         f"kept in {document.journal.path}, and the same command goes on with them"
     )
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)

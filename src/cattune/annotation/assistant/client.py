@@ -32,6 +32,7 @@ from cattune.annotation.assistant.chat_protocol import (
 )
 from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
+    NO_KEY,
     check_address,
     check_parameters,
     open_client,
@@ -154,10 +155,10 @@ class Assistant:
                 self._pause(asked_to_wait, failure.reason)
         self._given_up += 1
         if self._given_up >= max(3, self.limits.concurrency):
-            self._end(
-                f"has stopped to answer ({failure}): {self._given_up} requests in a row were given up, each after "
-                f"{tries} tries; what was answered is stored, and the same command goes on"
-            )
+            given_up = f"({failure}): {self._given_up} requests in a row were given up, each tried {tries} x"
+            if not self._answered:
+                self._end(f"does not answer {given_up}; is it running, and is the address right?")
+            self._end(f"has stopped to answer {given_up}; what was answered is stored, and the same command goes on")
         raise failure
 
     async def close(self) -> None:
@@ -215,6 +216,8 @@ class Assistant:
             self._end(f"says that the account has no credit or quota left ({said}); what was answered is stored")
         if is_retried(status):
             return Unanswered(f"status {status}", said, transient=True)
+        if status == 401 and self._secret == NO_KEY:
+            self._end(f"wants a key, and the environment variable {self._key_variable} is not set (status 401)")
         if status == 401:
             self._end(f"does not accept the key in the environment variable {self._key_variable} (status 401)")
         if status == 403:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+NO_KEY = "none"
+"""Sent in the place of a key to a server of one's own."""
 RESERVED_PARAMETERS = frozenset({"messages", "model", "n", "response_format", "stream", "tools", "functions"})
 """Parameters of a request that are set here."""
 
@@ -47,15 +49,20 @@ def read_key(variable: str, base_url: str | None) -> str:
             f"the environment variable {variable} is not set; put the key there, name another variable with "
             "--api-key-env, or name a server of your own with --base-url"
         )
-    return "none"
+    return NO_KEY
 
 
 def check_address(url: str | None) -> None:
-    """Refuse an address with a user's name or password: they would be shown wherever the address is.
+    """Refuse what is no address, and one with a user's name or password: they would be shown wherever the address is.
 
     Raises:
-        ConfigError: it has one.
+        ConfigError: it is one of these.
     """
+    if url is not None and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
+        raise ConfigError(
+            f"the address {without_login(url)!r} does not begin with http:// or https:// and a host; write it as in "
+            "http://localhost:8000/v1"
+        )
     if url is not None and "@" in urlsplit(url).netloc:
         raise ConfigError(
             f"the address {without_login(url)!r} was given with a name or a password in it; put the key into an "

@@ -40,6 +40,7 @@ class Rate:
     """
 
     def __init__(self, per_minute: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_minute = per_minute
         self._per_second = None if per_minute is None else per_minute / 60
         self._clock = clock
         self._free_at = clock() - BURST_S
@@ -95,7 +96,13 @@ class Limits:
 
         Raises:
             Halted: none may be any more.
+            ConfigError: one has more tokens than may be sent in a minute.
         """
+        if self._tokens.per_minute is not None and tokens > self._tokens.per_minute:
+            raise ConfigError(
+                f"one request and its reply have about {tokens:.0f} tokens, more than the {self._tokens.per_minute:g} "
+                "that may be sent in a minute (--tokens-per-minute)"
+            )
         await self.sleep(max(self._requests.reserve(1), self._tokens.reserve(tokens)))
         while (pause := self._resume_at - self._clock()) > 0:
             # Not all at the same moment: those that waited would run into the limit together once more.

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cattune.errors import OutputError
@@ -78,6 +78,8 @@ def connect(path: Path) -> sqlite3.Connection:
     if path.is_dir():
         raise OutputError(f"the store {str(path)!r} is a folder; name a file with --store")
     with explained(path):
+        with suppress(OSError):  # SQLite says what is wrong
+            path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             mode = database.execute("PRAGMA journal_mode = WAL").fetchone()[0]
