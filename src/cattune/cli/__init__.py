@@ -1,6 +1,6 @@
 """The command line: `main` finds the command, and each command has a module of its own."""
 
-import sys
+import sys  # no `from __future__ import annotations`: it would stand where the module `annotations` does
 
 
 def printable(text: str) -> str:
