@@ -106,7 +106,7 @@ def prepare_output_dir(path: str | os.PathLike[str], overwrite: bool = False) ->
     """
     folder = Path(path)
     probe = folder / f".cattune-{secrets.token_hex(8)}.tmp"
-    with _blaming(folder):
+    with blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         check_output_dir(folder, overwrite)
         probe.touch(exist_ok=False)
@@ -121,7 +121,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool = False) -> N
         OutputError: It holds files, or cannot be read.
     """
     folder = Path(path)
-    with _blaming(folder):
+    with blaming(folder):
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise OutputError(f"{folder} already holds files; pass --overwrite, or choose another folder")
 
@@ -214,7 +214,7 @@ def to_json(value: Any, where: str, indent: int | None = None) -> bytes:
 
 
 @contextmanager
-def _blaming(target: Path) -> Iterator[None]:
+def blaming(target: Path) -> Iterator[None]:
     """Turn what the system says about a file into an `OutputError` about the target."""
     try:
         yield
@@ -235,7 +235,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
     Only the file's own failures become an `OutputError`: an `OSError` of the caller's passes through as it is.
     """
     target = Path(path)
-    with _blaming(target):
+    with blaming(target):
         final = Path(os.path.realpath(target))  # a link to a file stays a link
         # A pipe or a device, such as /dev/stdout, is written to directly: there is nothing to keep whole.
         direct = target.exists() and not stat.S_ISREG(target.stat().st_mode)
@@ -245,14 +245,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
 
     def write(data: bytes) -> None:
         assert file is not None
-        with _blaming(target):
+        with blaming(target):
             file.write(data)
 
     try:
-        with _blaming(target):
+        with blaming(target):
             file = target.open("wb") if direct else temporary.open("xb")
         yield write
-        with _blaming(target):
+        with blaming(target):
             file.flush()
             if not direct:
                 os.fsync(file.fileno())
