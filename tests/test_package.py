@@ -37,7 +37,7 @@ HEAVY = {
 FLOORS = (
     "errors lazy",
     "examples",
-    "provenance io locks",
+    "provenance io data locks",
     "folding fuzzy_words phrase_search context_choice grounding",
     "records published loading",
     "stg",

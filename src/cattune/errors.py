@@ -1,12 +1,28 @@
-"""Errors that are the user's to mend.
+"""Errors that are the user's to fix.
 
 Every message says what was got, what was expected, where (file, line, example id, field) and what to do. The command
 line prints the message without a traceback and exits with status 2.
 """
 
+LONGEST = 1000
+"""Characters of the longest message; what a message quotes is cut where it is quoted, see `cattune.io.shown`."""
+
+_KEPT_BEFORE, _KEPT_BEHIND = 640, 300
+
+
+def bounded(message: str) -> str:
+    """The message, without its middle where it is longer than `LONGEST`: what is wrong comes first, the advice last."""
+    if len(message) <= LONGEST:
+        return message
+    left_out = len(message) - _KEPT_BEFORE - _KEPT_BEHIND
+    return f"{message[:_KEPT_BEFORE]} [... {left_out} characters ...] {message[-_KEPT_BEHIND:]}"
+
 
 class CattuneError(ValueError):
-    """Something in the user's input, configuration or surroundings is wrong; the message says how to mend it."""
+    """Something in the user's input, configuration or surroundings is wrong; the message says how to fix it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(bounded(message))
 
 
 class DataError(CattuneError):

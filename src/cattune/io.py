@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cattune.data.lines import numbered_lines
 from cattune.errors import CattuneError, DataError, OutputError
 
 _ADVICE = {
@@ -45,7 +46,7 @@ def number_text(value: int | float) -> str:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a JSON Lines file: one JSON object per line, UTF-8.
+    """Read a JSON Lines file, plain or gzipped: one JSON object per line, UTF-8.
 
     Lines of white space only are passed over; they hold nothing.
 
@@ -57,7 +58,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
             twice in one object, half of a surrogate pair), or not an object.
     """
     count = 0
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if line.strip():
             count += 1
             yield number, parse_line(line, f"{path}, line {number}")
@@ -134,27 +135,6 @@ def shown(value: Any, limit: int = 60) -> str:
     except (TypeError, ValueError, RecursionError):
         text = f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    with readable(path), open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-
-
-@contextmanager
-def readable(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says about a JSONL file that is opened or read into a `DataError`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; check the path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; name a JSONL file") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise DataError(f"{str(path)!r} is not a file name: {error}") from error
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cattune.annotation.judgement import EFFECTS, Judgement, LinkInWords, Options, anchored, judge
 from cattune.annotation.yaml_node import Node, parse_yaml
+from cattune.data.yaml_text import read_yaml
 from cattune.errors import ConfigError, DataError
 from cattune.examples import Example, Message
 from cattune.io import shown
@@ -126,16 +127,7 @@ def read_source(name_or_path: str | Path) -> tuple[str, str]:
     if name in PACKAGED:
         file = resources.files("cattune.annotation").joinpath("priors", f"{name}.yaml")
         return file.read_text(encoding="utf-8"), f"{name}.yaml"
-    try:
-        return Path(name).read_bytes().decode("utf-8-sig"), name
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: not UTF-8 at byte {error.start}; save the prior as UTF-8") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(
-            f"cannot read the prior {name!r}: {reason}; give the path of a YAML file or a packaged prior: "
-            f"{', '.join(PACKAGED)}"
-        ) from None
+    return read_yaml(name, "prior", f"give the path of a YAML file or a packaged prior: {', '.join(PACKAGED)}"), name
 
 
 def parse_prior(text: str, source: str) -> Prior:

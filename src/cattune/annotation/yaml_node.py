@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import yaml
 
+from cattune.data.yaml_text import compose_yaml
 from cattune.errors import ConfigError
 from cattune.io import shown
 
@@ -27,13 +28,7 @@ def parse_yaml(text: str, source: str) -> Node:
     Raises:
         ConfigError: It is not YAML, is empty, or holds more than one document.
     """
-    try:
-        top = yaml.compose(text, Loader=yaml.BaseLoader)
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{source}{_line(error.problem_mark)}: not valid YAML: {_reason(error)}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise ConfigError(f"{source}: not valid YAML: {reason}") from None
+    top = compose_yaml(text, source)
     if top is None:
         raise ConfigError(f"{source} is empty; expected a YAML mapping")
     return Node(top, source)
@@ -136,18 +131,6 @@ class Node:
             return f"a list of {len(self.value.value)}"
         names = [key.value for key, _ in self.value.value if isinstance(key, yaml.ScalarNode)]
         return f"a mapping with the keys {shown(', '.join(names))}"
-
-
-def _line(mark: yaml.Mark | None) -> str:
-    return f", line {mark.line + 1}" if mark else ""
-
-
-def _reason(error: yaml.MarkedYAMLError) -> str:
-    """What PyYAML found, and where that began."""
-    reason = str(error.problem)
-    if error.context and error.context_mark:
-        reason = f"{reason}, {error.context} that begins in{_line(error.context_mark).lstrip(',')}"
-    return reason + ("; indent with blanks, not with tabs" if "'\\t'" in reason else "")
 
 
 def _is_cut_number(before: yaml.Node, after: yaml.Node) -> bool:

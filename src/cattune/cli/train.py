@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cattune.errors import ConfigError
+from cattune.io import shown
 
 _DESCRIPTION = """\
 Fine-tune a model with Causal Attention Tuning, save it, and score it on the evaluation files.
@@ -106,28 +106,18 @@ def read_words(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(words: list[str]) -> Any:
-    values = [_parse_yaml(word, word) for word in words]
+    from cattune.data.yaml_text import load_yaml
+
+    values = [load_yaml(word, shown(word)) for word in words]
     if not values:
         return True
     return values[0] if len(values) == 1 else values
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"the configuration {path} cannot be read: {reason}") from error
-    settings = _parse_yaml(text, path)
+    from cattune.data.yaml_text import load_yaml, read_yaml
+
+    settings = load_yaml(read_yaml(path, "configuration", "name a YAML file of settings"), path)
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise ConfigError(f"the configuration {path} must be a YAML mapping of keys to values")
     return settings
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error

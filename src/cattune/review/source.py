@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cattune.data.lines import open_lines, readable
 from cattune.errors import DataError
 from cattune.examples import Example
-from cattune.io import parse_line, readable, shown
+from cattune.io import parse_line, shown
 from cattune.loading import is_published
 from cattune.published import published_example
 from cattune.records import example_from_dict
@@ -82,7 +83,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         with readable(path):
-            self._file: BinaryIO = path.open("rb")
+            self._file: BinaryIO = open_lines(path, gzipped=False)  # edits are written to places in the file
         self.lines = Lines()
         self.native = True
         self.digest = ""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped, unused-ignore]
-
-from cattune.errors import ConfigError
+from cattune.data.yaml_text import load_yaml, read_yaml
 from cattune.stg.node import MOST_DECIMALS, Node
 from cattune.stg.spec import (
     ARITHMETICS,
@@ -45,12 +42,8 @@ def load_game(name_or_path: str | Path) -> Game:
         text = resources.files("cattune.stg").joinpath("games", where).read_text(encoding="utf-8")
     else:
         where = str(name_or_path)
-        text = _read(Path(name_or_path))
-    try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_game(value, where)
+        text = read_yaml(where, "game", f"give the path of a YAML file or a built-in game: {', '.join(BUILT_IN)}")
+    return parse_game(load_yaml(text, where), where)
 
 
 def parse_game(value: Any, where: str) -> Game:
@@ -66,32 +59,6 @@ def parse_game(value: Any, where: str) -> Game:
     wording = _wording(node["wording"], {c.label for rule in outcome.rules.values() for c in rule.classes})
     version = node["version"].integer(1)
     return Game(name, version, order, wording, attributes, outcome, source=value)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):  # type: ignore[misc, unused-ignore]
-    """The safe loader, which refuses a key that is given twice instead of keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        keys = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: the key {twice[0]!r} is given twice in one mapping")
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the game as UTF-8") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        built_in = ", ".join(BUILT_IN)
-        raise ConfigError(
-            f"cannot read the game {str(path)!r}: {reason}; give the path of a YAML file or a built-in game: {built_in}"
-        ) from None
 
 
 def _attributes(node: Node) -> tuple[Attribute, ...]:

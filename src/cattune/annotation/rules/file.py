@@ -17,10 +17,12 @@ from typing import Any
 
 from cattune.annotation.rules.apply import MATCHES, PLACES, Part, Pattern, RuleSet
 from cattune.annotation.yaml_node import Node, parse_yaml
+from cattune.data.yaml_text import read_yaml
 from cattune.errors import ConfigError
 
 BUILT_IN = ("air_quality", "bridge_repair", "cancer_risk")
 
+_ADVICE = f"give the path of a YAML file or packaged rules: {', '.join(BUILT_IN)}"
 _NAME = r"[^\W\d]\w*"
 # A cell of a table or of a list begins where a field or a line does, or after a sign that is no part of a word or a
 # quotation; a hyphen only with a blank before it, so that "non-Smoking: 1" does not hold "Smoking: 1".
@@ -38,7 +40,7 @@ def load_rules(name_or_path: str | Path) -> RuleSet:
     """
     where = str(name_or_path)
     if where not in BUILT_IN:
-        return parse_rules(_read(Path(name_or_path)), where)
+        return parse_rules(read_yaml(where, "rules", _ADVICE), where)
     packaged = resources.files("cattune.annotation.rules") / "packaged" / f"{where}.yaml"
     return parse_rules(packaged.read_text(encoding="utf-8"), f"{where}.yaml")
 
@@ -131,16 +133,3 @@ def _part(text: str, node: Node, patterns: dict[str, Pattern]) -> Part:
         groups = ", ".join(patterns[name].regex.groupindex) or "none; write one as (?P<name>...)"
         raise ConfigError(f"{node.where}: the pattern {name!r} has no group {group!r}; its named groups are: {groups}")
     return Part(name, group if dot else None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the rules as UTF-8") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(
-            f"cannot read the rules {str(path)!r}: {reason}; give the path of a YAML file or packaged rules: "
-            f"{', '.join(BUILT_IN)}"
-        ) from None
