@@ -20,6 +20,7 @@ from cattune.annotation.assistant import chat_protocol, client, endpoint
 from cattune.annotation.assistant.chat_protocol import (
     Answer,
     BadPayload,
+    parsed,
     read_answer,
     read_refusal,
     refuses_format,
@@ -388,3 +389,27 @@ def test_without_the_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ConfigError, match=r"causal-attention-tuning\[annotate\]"):
         Assistant("m", RESPONSE_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"message": "a\\ud800b", "code": "\\udfff", "param": ["\\ud800"]}',
+        '"\\ud800"',
+        "[" * 900 + "]" * 900,
+        '{"message": ' + "[" * 900 + "]" * 900 + "}",
+        '{"message": "' + "x" * 10_000 + '", "code": "' + "y" * 10_000 + '"}',
+    ],
+)
+def test_what_a_server_says_of_a_refusal_can_be_stored_and_is_short(error: str) -> None:
+    for body in (f'{{"error": {error}}}', error):
+        refusal = read_refusal(400, parsed(body), "")
+        for text in (refusal.code, refusal.parameter, refusal.message):
+            text.encode()
+            assert len(text) <= 500
+
+
+def test_an_answer_with_half_of_a_surrogate_pair_can_be_stored() -> None:
+    for message in ('{"content": "a\\ud800"}', '{"content": [{"text": "a\\ud800"}]}', '{"refusal": ["a\\ud800"]}'):
+        body = f'{{"choices": [{{"message": {message}, "finish_reason": ["\\udfff"]}}]}}'
+        assert "a?" in read_answer(body).text

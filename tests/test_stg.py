@@ -598,11 +598,11 @@ def test_a_wrong_specification_names_file_key_and_expectation(
     [
         (b"", "expected a mapping"),
         (b"a: [1", "not valid YAML"),
-        (b"a: 1\na: 2", "line 1: the key 'a' is given twice"),
+        (b"a: 1\na: 2", 'line 2: the key "a" is given twice'),
         (b"!!map x", "not valid YAML"),
         (b"!!python/object:os.system {}", "not valid YAML"),
         (b"\xff\xfe", "not UTF-8 at byte 0"),
-        (b"&a [*a]", "expected a mapping"),
+        (b"&a [*a]", "an alias stands for a value that holds it"),
         (b"[" * 1200, "not valid YAML"),
         (b"1: 2", "a text as key"),
     ],

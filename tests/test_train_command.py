@@ -139,7 +139,7 @@ def test_json_on_standard_output(files: Path, capsys: pytest.CaptureFixture[str]
         (["--peft", "{rank: 2}"], "peft"),
         (["--seed"], "seed is True"),
         (["stray"], "stray"),
-        (["--gamma", "[1"], "not YAML"),
+        (["--gamma", "[1"], "not valid YAML"),
     ],
 )
 def test_refusals_write_nothing(

@@ -8,6 +8,7 @@ full disk nor Ctrl-C leaves half a file or harms the one that was there.
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import math
 import os
@@ -137,6 +138,13 @@ def shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def listed(values: Iterable[Any], most: int = 8) -> str:
+    """Values for an error message, each as `shown` has it: the first so many, and how many more there are."""
+    every = list(values)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return (", ".join(shown(value) for value in every[:most]) or "none") + more
+
+
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """One line of a JSONL file as an object; `where` is its place, for the `DataError` where it is none."""
     try:
@@ -179,8 +187,8 @@ def _refuse_constant(text: str) -> None:
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for index, key in enumerate(keys) if key in keys[:index])
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {shown(repeated)} stands twice in one object, and only one could be kept")
     return record
 
@@ -211,7 +219,7 @@ def blaming(target: Path) -> Iterator[None]:
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
     """Give a function that writes to a temporary file beside `path`; on success that becomes `path`, else it goes.
 
-    A file that is replaced hands on its permissions.
+    A file that is replaced hands on its permissions. One whose name ends in `.gz` is written gzipped.
     Only the file's own failures become an `OutputError`: an `OSError` of the caller's passes through as it is.
     """
     target = Path(path)
@@ -222,17 +230,22 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
         final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".cattune-{secrets.token_hex(8)}.tmp")
     file: BinaryIO | None = None
+    packed: gzip.GzipFile | None = None
 
     def write(data: bytes) -> None:
         assert file is not None
         with blaming(target):
-            file.write(data)
+            (packed or file).write(data)
 
     try:
         with blaming(target):
             file = target.open("wb") if direct else temporary.open("xb")
+            if target.suffix == ".gz":  # without name and time, so that equal contents give equal files
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
         yield write
         with blaming(target):
+            if packed is not None:
+                packed.close()
             file.flush()
             if not direct:
                 os.fsync(file.fileno())
@@ -242,9 +255,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
                     temporary.chmod(stat.S_IMODE(final.stat().st_mode))
                 os.replace(temporary, final)
     except BaseException:
-        with suppress(OSError):  # the flush of a close fails again on a full disk
-            if file is not None:
-                file.close()
+        for opened in (packed, file):
+            with suppress(OSError):  # the flush of a close fails again on a full disk
+                if opened is not None:
+                    opened.close()
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
+from typing import NoReturn
 
 from cattune import __version__
 from cattune.cli import printable
-from cattune.errors import CattuneError
+from cattune.errors import CattuneError, bounded
 
 COMMANDS = ("demo", "stg", "prior", "annotate", "annotations", "review", "align", "train", "evaluate")
 """Each is a module of this package with `add_parser(subparsers)` and `run(args)`, in the order that help lists them."""
@@ -70,14 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"error: {error}")
             return 2
         _settle_stdout()
-        _say(" ".join(f"failed: {type(error).__name__}: {error}".split()))
+        _say(bounded(" ".join(f"failed: {type(error).__name__}: {error}".split())))
         _say("run the same with --debug for the traceback")
         return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; imports the commands' modules, and these import nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cattune",
         description="Fine-tune causal language models so that they read the tokens that cause the answer, and prove "
         "that they do.",
@@ -92,6 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"cattune.cli.{name}").add_parser(subparsers)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call without repeating all of it, however long it is; so do the commands' parsers."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(bounded(message))
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def _text_kind(text: bytes) -> FileKind | None:
     if re.match(rb"\{\s*'", text):
         return _PYTHON
     if text.startswith(b"{"):
-        return _PRETTY if first[-1:] in b"{,[:" and second[:1] in b'"{[}]' and not second.startswith(b'{"') else None
+        opens = first[-1:] == b"[" or (first[-1:] in b"{,:" and not second.startswith(b'{"'))  # or the line is cut off
+        return _PRETTY if opens and second[:1] in b'"{[}]' else None
     return _TABLE if _is_header(first.decode(errors="replace")) else None
 
 

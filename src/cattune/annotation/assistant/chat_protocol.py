@@ -68,13 +68,13 @@ def read_answer(body: str) -> Answer:
         raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {body[:200]!r}") from None
     reason = choice.get("finish_reason")
     if refusal and not text:
-        text, reason = str(refusal), "content_filter"
+        text, reason = _words(refusal), "content_filter"
     known = {"length": LENGTH, "content_filter": REFUSED}
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Answer(
-        text.encode(errors="replace").decode(),  # half of a surrogate pair is no character, and no store takes it
-        known.get(str(reason), STOPPED),
+        whole(text),
+        known.get(reason, STOPPED) if isinstance(reason, str) else STOPPED,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
@@ -85,9 +85,8 @@ def read_refusal(status: int, body: object, secret: str) -> Refusal:
     error = body.get("error", body) if isinstance(body, Mapping) else body
     fields = error if isinstance(error, Mapping) else {"message": error}
     said = fields.get("message") or fields.get("detail") or fields
-    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
-    code, parameter = (str(fields.get(name) or "") for name in ("code", "param"))
-    return Refusal(status, code, parameter, without_secret(" ".join(text.split())[:500], secret))
+    code, parameter = (_words(fields.get(name) or "")[:100] for name in ("code", "param"))
+    return Refusal(status, code, parameter, without_secret(" ".join(_words(said).split())[:500], secret))
 
 
 def parsed(body: str) -> object:
@@ -137,6 +136,21 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 def without_secret(text: str, secret: str) -> str:
     """The text with the key blotted out."""
     return text.replace(secret, "***") if len(secret) > 3 else text
+
+
+def whole(text: str) -> str:
+    """The text with '?' for each half of a surrogate pair: that is no character, and no store or terminal takes it."""
+    return text.encode(errors="replace").decode()
+
+
+def _words(said: object) -> str:
+    """What a server says, as text: as it is, or as JSON where it is something else."""
+    if isinstance(said, str):
+        return whole(said)
+    try:
+        return whole(json.dumps(said, ensure_ascii=False, default=str))
+    except RecursionError:
+        return "JSON that is nested too deeply"
 
 
 def _text(content: Any) -> str:
