@@ -129,7 +129,7 @@ def test_json_on_standard_output(files: Path, capsys: pytest.CaptureFixture[str]
         (["--layers", "9"], "layers"),
         (["--heads", "[77]"], "heads"),
         (["--gama", "1"], "unknown setting 'gama'; did you mean gamma"),
-        (["--gamma", "much"], "gamma is 'much'"),
+        (["--gamma", "much"], 'gamma is "much"; it must be a number'),
         (["--max_steps", "2.5"], "max_steps is 2.5"),
         (["--train_file", "absent.jsonl"], "absent.jsonl"),
         (["--model", "absent/model"], "absent/model"),
@@ -137,7 +137,7 @@ def test_json_on_standard_output(files: Path, capsys: pytest.CaptureFixture[str]
         (["--eval_files", "ood"], "NAME=FILE"),
         (["--eval_files", "ood=absent.jsonl"], "absent.jsonl"),
         (["--peft", "{rank: 2}"], "peft"),
-        (["--seed"], "seed is True"),
+        (["--seed"], "seed is true; it must be a whole number"),
         (["stray"], "stray"),
         (["--gamma", "[1"], "not valid YAML"),
     ],
@@ -168,7 +168,7 @@ def test_a_folder_that_holds_results_is_kept_unless_told(files: Path, capsys: py
     assert train(files, "--overwrite") == 0
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "7", "", "1: 2"])
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "7", "", "? [a]\n: 1", "a: 1\na: 2", "a: " + "[" * 3000])
 def test_a_configuration_that_is_no_mapping(files: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "config.yaml").write_text(text)
     assert train(files) == 2
@@ -182,14 +182,16 @@ def test_help_needs_no_configuration(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_words() -> None:
     assert read_words(["--a", "1", "--b-c=x", "--d", "--e", "1", "2.5"]) == {
-        "a": 1,
+        "a": "1",
         "b_c": "x",
         "d": True,
-        "e": [1, 2.5],
+        "e": ["1", "2.5"],
     }
     with pytest.raises(ConfigError, match="given twice"):
         read_words(["--a", "1", "--a", "2"])
-    assert read_words(["--no-self-check", "--no_x", "1"]) == {"self_check": False, "no_x": 1}
+    with pytest.raises(ConfigError, match="--no_a: --a is given too"):
+        read_words(["--a", "--no-a"])
+    assert read_words(["--no-self-check", "--no_x", "1"]) == {"self_check": False, "no_x": "1"}
 
 
 @given(st.lists(st.text(max_size=12), max_size=6))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
-from cattune.io import shown
+
+if TYPE_CHECKING:
+    from cattune.experiments.settings import Word
 
 _DESCRIPTION = """\
 Fine-tune a model with Causal Attention Tuning, save it, and score it on the evaluation files.
@@ -79,14 +81,18 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def read_words(words: Sequence[str]) -> dict[str, Any]:
     """The settings of `[CONFIG.yaml] [--key value ...]`: `--key` alone is true, `--no-key` false, many values a list.
 
+    What a word means is its setting's to decide: see `experiments.settings`.
+
     Raises:
         ConfigError: the file is missing or is not a mapping, or a word stands where a key should.
     """
+    from cattune.experiments.settings import Word
+
     settings: dict[str, Any] = {}
     rest = list(words)
     if rest and not rest[0].startswith("--"):
-        settings = _read_yaml(rest.pop(0))
-    given: dict[str, list[str]] = {}
+        settings = _read_file(rest.pop(0))
+    given: dict[str, list[Word]] = {}
     key = None
     for word in rest:
         if word.startswith("--"):
@@ -94,30 +100,25 @@ def read_words(words: Sequence[str]) -> dict[str, Any]:
             key = name.replace("-", "_")
             if not key or key in given:
                 raise ConfigError(f"{word!r}: " + ("given twice" if key else "expected --key value"))
-            given[key] = [value] if equals else []
+            given[key] = [Word(value)] if equals else []
         elif key is None:
             raise ConfigError(f"{word!r}: expected --key value after the configuration file")
         else:
-            given[key].append(word)
+            given[key].append(Word(word))
     for name, values in given.items():
-        off = not values and name.startswith("no_")
-        settings[name.removeprefix("no_") if off else name] = False if off else _value(values)
+        on = bool(values) or not name.startswith("no_")
+        if not on and name.removeprefix("no_") in given:
+            raise ConfigError(f"--{name}: --{name.removeprefix('no_')} is given too; keep one")
+        settings[name if on else name.removeprefix("no_")] = _value(values) if values else on
     return settings
 
 
-def _value(words: list[str]) -> Any:
-    from cattune.data.yaml_text import load_yaml
-
-    values = [load_yaml(word, shown(word)) for word in words]
-    if not values:
-        return True
-    return values[0] if len(values) == 1 else values
+def _value(words: list[Word]) -> Word | list[Word]:
+    return words[0] if len(words) == 1 else words
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
-    from cattune.data.yaml_text import load_yaml, read_yaml
+def _read_file(path: str) -> dict[str, Any]:
+    from cattune.data.yaml_text import read_yaml
+    from cattune.experiments.settings import read_settings
 
-    settings = load_yaml(read_yaml(path, "configuration", "name a YAML file of settings"), path)
-    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
-        raise ConfigError(f"the configuration {path} must be a YAML mapping of keys to values")
-    return settings
+    return read_settings(read_yaml(path, "configuration", "name a YAML file of settings"), path)

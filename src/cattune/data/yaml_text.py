@@ -70,19 +70,24 @@ def compose_yaml(text: str, source: str, loader: type[Any] = yaml.BaseLoader) ->
     return top
 
 
-def load_yaml(text: str, source: str) -> Any:
-    """The value of a YAML document, by the rules of YAML 1.1; a key that is given twice is refused.
+def load_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """The value of a YAML document; a key that is given twice is refused.
+
+    Args:
+        text: the document.
+        source: names it in errors.
+        loader: says what a value is; the rules of YAML 1.1 by default.
 
     Raises:
         ConfigError: as `compose_yaml`, or a value is not what its tag says.
     """
-    top = compose_yaml(text, source, yaml.SafeLoader)
+    top = compose_yaml(text, source, loader)
     if top is None:
         return None
-    loader = yaml.SafeLoader("")
+    constructor = loader("")
     try:
         _check_keys(top, source, set())
-        return loader.construct_document(top)
+        return constructor.construct_document(top)
     except ConfigError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -90,7 +95,7 @@ def load_yaml(text: str, source: str) -> Any:
     except Exception as error:  # PyYAML lets through what its conversions raise: !!int '' is an IndexError
         raise ConfigError(f"{source}: not valid YAML: {type(error).__name__}: {error}") from None
     finally:
-        loader.dispose()
+        constructor.dispose()
 
 
 class _Walk:

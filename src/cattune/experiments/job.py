@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cattune.errors import ConfigError
-from cattune.io import check_output_dir, prepare_output_dir, write_json
+from cattune.experiments.settings import typed
+from cattune.io import check_output_dir, prepare_output_dir, shown, write_json
 from cattune.provenance import provenance
 
 Report = Callable[[str, int, int], None]
-
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,17 @@ class TrainJob:
                 close = difflib.get_close_matches(name, own | known, n=3)
                 hint = f"; did you mean {' or '.join(close)}?" if close else ""
                 raise ConfigError(f"unknown setting {name!r}{hint}")
-        missing = [name for name in ("model", "train_file", "output_dir") if given.get(name) is None]
-        if missing:
+        required = ("model", "train_file", "output_dir")
+        hints = {
+            **get_type_hints(CATConfig),
+            **get_type_hints(cls),
+            **dict.fromkeys(required, str | None),
+            "eval_files": Mapping[str, str] | list[str] | None,
+            "resume_from_checkpoint": bool | str | None,
+        }
+        values = {name: typed(name, value, hints[name]) for name, value in given.items()}
+        if missing := [name for name in required if not values.get(name)]:
             raise ConfigError(f"missing: {', '.join(missing)}; give it in the YAML file or as --{missing[0]} VALUE")
-        hints = {**get_type_hints(CATConfig), **get_type_hints(cls)}
-        values = {name: _checked(name, value, hints[name]) for name, value in given.items()}
         values["eval_files"] = _named_files(values.get("eval_files") or {})
         return cls(
             **{name: value for name, value in values.items() if name in own},
@@ -132,37 +136,14 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
     return record
 
 
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """The value, as a number where its text is one; refused where a plain type is expected and it is none.
-
-    YAML reads `1e-3` as a text, hence the conversion.
-    """
-    text = str(hint)
-    if name in ("layers", "heads") and value is not None:
-        values = value if isinstance(value, list) else [value]
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-            raise ConfigError(f"{name} is {value!r}; it must be a list of whole numbers, for instance [0, -1]")
-        return values
-    wants = {kind for kind in ("bool", "int", "float", "str") if re.search(rf"\b{kind}\b", text)}
-    if value is None or not wants or "Mapping" in text or "dict" in text or "list" in text or "Strategy" in text:
-        return value
-    if isinstance(value, str) and "str" not in wants and "float" in wants and _FLOAT.fullmatch(value):
-        return float(value)
-    kinds: tuple[type, ...] = tuple({"bool": bool, "int": int, "float": (int, float), "str": str}[k] for k in wants)  # type: ignore[misc]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and "bool" not in wants):
-        raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(sorted(wants))}")
-    return value
-
-
-def _named_files(value: Any) -> dict[str, str]:
+def _named_files(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     """A mapping of names to files, also from words of the form NAME=FILE."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, Sequence):
-        pairs = [str(word).partition("=") for word in value]
-        if any(not (name and equals and path) for name, equals, path in pairs):
-            raise ConfigError(f"eval_files is {value!r}; expected NAME=FILE, for instance ood=ood.jsonl")
-        value = {name: path for name, _, path in pairs}
-    if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value.values()):
-        raise ConfigError(f"eval_files is {value!r}; expected a mapping of names to files")
-    return {str(name): path for name, path in value.items()}
+    if isinstance(given, Mapping):
+        return dict(given)
+    pairs = [word.partition("=") for word in given]
+    if any(not (name and equals and path) for name, equals, path in pairs):
+        raise ConfigError(f"eval_files is {shown(given)}; expected NAME=FILE, for instance ood=ood.jsonl")
+    names = [name for name, _, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"eval_files: the name {shown(twice[0])} is given twice; give each file its own")
+    return {name: path for name, _, path in pairs}
