@@ -342,13 +342,13 @@ def test_align_explains_a_damaged_tokenizer(
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     assert cli.main(["align", str(data), "--tokenizer", str(folder)]) == 2
-    assert "cannot be loaded" in capsys.readouterr().err
+    assert "no tokenizer can be loaded" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["./missing", "/missing", "a/b/c", "", " "])
 def test_align_does_not_look_for_paths_on_the_hub(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["align", str(data), "--tokenizer", name]) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "does not exist; name a folder with a tokenizer" in capsys.readouterr().err
 
 
 def test_align_explains_an_unreachable_hub(data: Path) -> None:
@@ -357,7 +357,7 @@ def test_align_explains_an_unreachable_hub(data: Path) -> None:
         capture_output=True, text=True, env=ENVIRONMENT, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "'no-such-owner/no-such-tokenizer' cannot be loaded" in done.stderr
+    assert "there is no folder 'no-such-owner/no-such-tokenizer', and no tokenizer of this name" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -279,7 +279,7 @@ def test_the_command_reads_both_formats_and_writes_scores_and_samples(
 @pytest.mark.parametrize(
     ("model", "data", "more", "message"),
     [
-        ("absent", "s=ours.jsonl", [], "does not exist; expected a folder with a saved model"),
+        ("absent", "s=ours.jsonl", [], "does not exist; name a folder with a model"),
         ("nothing", "s=ours.jsonl", [], "no causal language model can be loaded"),
         ("damaged", "s=ours.jsonl", [], "no causal language model can be loaded"),
         ("model", "s=absent.jsonl", [], "absent.jsonl does not exist"),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
 from cattune.cli.files import check_outputs
-from cattune.errors import AlignmentError, ConfigError
+from cattune.errors import AlignmentError
 from cattune.grounding import OCCURRENCES
 
 if TYPE_CHECKING:
@@ -77,6 +74,9 @@ def add_parser(subparsers: Any) -> None:
         help="published format: which place is meant by a phrase that stands in the text more than once; context "
         "judges by the phrases around it, error refuses it (default %(default)s)",
     )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code that the tokenizer's folder brings along run"
+    )
     parser.add_argument("--max-length", type=int, metavar="N", help="cut examples to N tokens, as training would")
     parser.add_argument("--strict", action="store_true", help="exit with 2 if any link, or part of one, is not used")
     parser.add_argument("--overwrite", action="store_true", help="replace the report if it exists")
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from cattune.provenance import provenance
     from cattune.supervision import encode_examples
 
-    tokenizer = load_tokenizer(args.tokenizer, examples)
+    tokenizer = _tokenizer(args.tokenizer, examples, args.trust_remote_code)
     _, report = encode_examples(examples, tokenizer, max_length=args.max_length)
     # A refusal without a cause is a whole link's.
     refused = [refusal.cause is None for example in examples for refusal in example.refused]
@@ -121,44 +121,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_tokenizer(name: str, examples: list[Example]) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or the model hub, or `tiny`'s, with the examples' words as its vocabulary.
-
-    Raises:
-        ConfigError: there is no such tokenizer, or it cannot be loaded.
-    """
+def _tokenizer(name: str, examples: list[Example], trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the model hub, or `tiny`'s, with the examples' words as its vocabulary."""
     if name == TINY:
         from cattune.tiny import build_tokenizer, texts_of
 
         return build_tokenizer(texts_of(examples))
 
-    from transformers import AutoTokenizer
+    from cattune.models.load import load_tokenizer
 
-    path = Path(name).expanduser()
-    is_folder = bool(name.strip()) and path.is_dir()
-    if not is_folder and _looks_like_a_path(name):
-        raise ConfigError(
-            f"--tokenizer {name!r}: there is no such folder; name one that save_pretrained wrote, a tokenizer on the "
-            f"model hub (owner/name), or {TINY}"
-        )
-    if not is_folder:
-        print(f"looking for the tokenizer {printable(name)} on the model hub", file=sys.stderr)
-    try:
-        # A tokenizer that wants to run code of its own is refused, and not asked about in the middle of a run.
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(path) if is_folder else name, trust_remote_code=False
-        )
-    except Exception as error:  # a damaged folder raises what its reader raises; so do the hub and the network
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f"--tokenizer {name!r} cannot be loaded ({reason[:300]}); name a folder that save_pretrained wrote, a "
-            f"tokenizer on the model hub (owner/name; needs the network, or an earlier download), or {TINY}"
-        ) from error
-    return tokenizer
-
-
-def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "~", os.sep)) or name.count("/") > 1 or not name.strip() or Path(name).exists()
+    return load_tokenizer(name, trust_remote_code)
 
 
 def _reasons(examples: list[Example], report: AlignmentReport) -> dict[str, Counter[str]]:

@@ -61,6 +61,7 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         help='sent with every request (default: {"temperature": 0})',
     )
     add("--local", action="store_true", help="--model is a folder with a transformers model, run in this process")
+    add("--trust-remote-code", action="store_true", help="--local: let code that the model's folder brings along run")
     add("--concurrency", type=int, default=16, metavar="N", help="requests under way at once (default: %(default)s)")
     add("--requests-per-minute", type=float, metavar="N", help="send no more than this")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and replies, send no more than about this")
@@ -98,6 +99,10 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError(f"--batch takes 'write FILE' or 'read FILE', got {args.batch[0]!r}")
     if args.local and (args.base_url or args.batch or args.price):
         raise ConfigError("--local runs the model in this process: it has no --base-url, no --batch and no --price")
+    if args.trust_remote_code and not args.local:
+        raise ConfigError(
+            "--trust-remote-code is about the model that --local runs; without --local no model runs here"
+        )
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {args.limit}")
     if args.max_retries < 0:

@@ -155,7 +155,8 @@ def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
         from cattune.annotation.assistant.local import MAX_NEW_TOKENS, LocalModel
 
         most = args.parameters.get("max_tokens", MAX_NEW_TOKENS)
-        return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most)
+        trust = args.trust_remote_code
+        return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust)
 
     from cattune.annotation.assistant.client import Assistant
 

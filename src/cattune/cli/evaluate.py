@@ -30,7 +30,15 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="a saved model with its tokenizer")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME_OR_DIR",
+        help="a saved model, or one on the model hub, with its tokenizer",
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code that the model's folder brings along run"
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -68,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from cattune.io import write_json
     from cattune.provenance import provenance
 
-    model, tokenizer = load_model(args.model, args.device)
+    model, tokenizer = load_model(args.model, args.device, args.trust_remote_code)
     results = {}
     with progress_bars() as update:
         for name, examples in splits.items():

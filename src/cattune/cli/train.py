@@ -25,6 +25,7 @@ Every key may stand in the YAML file or on the command line, which wins:
   self_check       compares captured attention with the model's own on the first batch; --no-self-check leaves it out
   learning_rate, num_train_epochs, seed, ...                      as in transformers.TrainingArguments
   peft             settings of a LoraConfig, for instance {r: 64, lora_alpha: 32}
+  trust_remote_code                 true, or --trust-remote-code, to let code that the model brings along run
   occurrences, attn_implementation, dtype
 """
 

@@ -1,37 +1,35 @@
-"""Load a saved model and its tokenizer, and say what is wrong where that fails."""
+"""A model and its tokenizer, ready to answer on a device."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING
 
 import torch
 
 from cattune.errors import ConfigError
+from cattune.models import load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_model(folder: str | Path, device: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer from a folder, in the precision that it was saved in.
+def load_model(
+    name: str | os.PathLike[str], device: str = "auto", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, in the precision that it was saved in.
 
     Args:
-        folder: what `save_pretrained` wrote, a model's folder or (with peft installed) an adapter's.
+        name: a folder with a model or (with peft installed) an adapter, or a name on the hub.
         device: `auto` for the accelerator if there is one, else a torch device such as `cpu` or `cuda:1`.
+        trust_remote_code: whether code that comes with the model may run.
 
     Raises:
-        ConfigError: the folder or the device does not exist, or does not hold what is expected.
+        ConfigError: the model or the device is not there, or not what is expected.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not Path(folder).is_dir():
-        raise ConfigError(
-            f"the model folder {str(folder)!r} does not exist; expected a folder with a saved model and its tokenizer"
-        )
     place = pick_device(device)
-    model: PreTrainedModel = _load(AutoModelForCausalLM, "causal language model", folder, dtype="auto")
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, "tokenizer", folder)
+    model = load.load_model(name, trust_remote_code=trust_remote_code)
+    tokenizer = load.load_tokenizer(name, trust_remote_code)
     model.to(place)
     return model, tokenizer
 
@@ -52,13 +50,3 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device {name!r} cannot be used: {reason}; expected auto, cpu, cuda, cuda:1, ...") from error
     return device
-
-
-def _load(auto_class: Any, what: str, folder: str | Path, **settings: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(str(folder), local_files_only=True, **settings)
-    except Exception as error:  # a damaged folder raises what its reader raises: JSON, safetensors, key errors, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f"no {what} can be loaded from {str(folder)!r} ({reason[:300]}); expected what save_pretrained writes"
-        ) from error

@@ -29,6 +29,7 @@ class TrainJob:
         occurrences: how a phrase that occurs several times is resolved, see `grounding`.
         attn_implementation: the attention backend; the model's own choice by default.
         dtype: the precision to load the weights in ("bfloat16", ...); as saved by default.
+        trust_remote_code: whether code that comes with the model may run.
         peft: settings of a `peft.LoraConfig`; the whole model is trained without.
         overwrite: whether `output_dir` may hold files already.
         settings: of `CATConfig`.
@@ -41,6 +42,7 @@ class TrainJob:
     occurrences: str = "context"
     attn_implementation: str | None = None
     dtype: str | None = None
+    trust_remote_code: bool = False
     peft: Mapping[str, Any] | None = None
     overwrite: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +97,9 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
     splits = {name: load_examples(path, job.occurrences) for name, path in job.eval_files.items()}
     args = make_config(job.model, {**job.settings, "output_dir": job.output_dir})
     adapter = None if job.peft is None else peft_config(job.peft)
-    model, tokenizer = load_or_build(job.model, train, args.seed, job.attn_implementation, job.dtype)
+    model, tokenizer = load_or_build(
+        job.model, train, args.seed, job.attn_implementation, job.dtype, job.trust_remote_code, adapter is not None
+    )
     trainer = make_trainer(
         model,
         tokenizer,

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -20,6 +18,7 @@ from cattune import tiny
 from cattune.config import CATConfig
 from cattune.errors import CattuneError, ConfigError
 from cattune.examples import Example
+from cattune.models.load import load_model, load_tokenizer
 from cattune.trainer import CATTrainer
 
 if TYPE_CHECKING:
@@ -32,33 +31,43 @@ def load_or_build(
     seed: int,
     attn_implementation: str | None = None,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
+    new_adapter: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """`tiny`, with the vocabulary of the examples, or any model of a folder or the hub.
 
     Args:
+        name: `tiny`, a folder, or a name on the hub; an adapter's goes on being trained.
         examples: what `tiny` takes its vocabulary from.
         seed: of `tiny`'s weights.
         attn_implementation, dtype: how to load the model; None as its configuration says.
+        trust_remote_code: whether code that comes with the model may run.
+        new_adapter: whether an adapter is to be put on it.
 
     Raises:
-        ConfigError: the model or its tokenizer cannot be loaded.
+        ConfigError: the model or its tokenizer cannot be loaded, or it would get an adapter upon an adapter.
     """
-    options = {"attn_implementation": attn_implementation, "dtype": dtype}
-    try:
-        if name == tiny.NAME:
-            model, tokenizer = tiny.build(tiny.texts_of(examples), seed)
+    if name == tiny.NAME:
+        model, tokenizer = tiny.build(tiny.texts_of(examples), seed)
+        try:
             if attn_implementation is not None:
                 model.set_attn_implementation(attn_implementation)
             return model if dtype is None else model.to(getattr(torch, dtype)), tokenizer
-        model = AutoModelForCausalLM.from_pretrained(name, **{k: v for k, v in options.items() if v is not None})
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # the hub, the folder's files and the configuration each fail in their own way
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        except (AttributeError, ImportError, TypeError, ValueError) as error:
+            raise ConfigError(f"model {name!r} cannot be loaded ({' '.join(str(error).split())[:300]})") from error
+    model = load_model(
+        name,
+        trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation,
+        dtype=dtype,
+        trainable=True,
+    )
+    if new_adapter and hasattr(model, "peft_config"):
         raise ConfigError(
-            f"model {name!r} cannot be loaded ({reason}); expected {tiny.NAME!r}, a folder that save_pretrained wrote, "
-            "or the name of a model on the hub"
-        ) from error
-    return model, tokenizer
+            f"model {name!r} is an adapter, and `peft` would put another one upon it; leave `peft` out to go on "
+            "training this one, or merge it into its base model first"
+        )
+    return model, load_tokenizer(name, trust_remote_code)
 
 
 def make_config(model: str, settings: Mapping[str, Any]) -> CATConfig:

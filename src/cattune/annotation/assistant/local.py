@@ -28,28 +28,30 @@ class LocalModel:
     """An assistant model in this process.
 
     Args:
-        folder: what `save_pretrained` wrote.
+        name: a model's folder, or its name on the hub.
         batch_size: conversations answered at once.
         max_new_tokens: the most tokens of a reply.
         device: `auto` for the accelerator if there is one, else a torch device.
+        trust_remote_code: whether code that comes with the model may run.
 
     Raises:
-        ConfigError: the folder or the device does not exist, or does not hold what is expected.
+        ConfigError: the model or the device is not there, or not what is expected.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        name: str | Path,
         *,
         batch_size: int = 8,
         max_new_tokens: int = MAX_NEW_TOKENS,
         device: str = "auto",
+        trust_remote_code: bool = False,
     ) -> None:
         from cattune.evaluation.models import load_model
 
         self.limits = Limits(batch_size)
         self._max_new_tokens = max_new_tokens
-        self._model, self._tokenizer = load_model(folder, device)
+        self._model, self._tokenizer = load_model(name, device, trust_remote_code)
         self._room: int | None = getattr(self._model.config, "max_position_embeddings", None)
         self._waiting: list[_Waiting] = []
         self._serving: asyncio.Task[None] | None = None
