@@ -19,6 +19,7 @@ import cattune.io
 import cattune.provenance
 from cattune.errors import DataError, OutputError
 from cattune.io import (
+    atomic_file,
     number_text,
     prepare_output_dir,
     read_jsonl,
@@ -163,6 +164,59 @@ def test_folders_are_made_and_permissions_follow_the_umask(tmp_path: Path) -> No
     assert stat.S_IMODE(path.stat().st_mode) == 0o604  # a file that is replaced hands on its own
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o660])
+def test_a_temporary_file_is_never_more_open_than_the_one_it_replaces(tmp_path: Path, mode: int) -> None:
+    path, seen = tmp_path / "x", []
+    path.write_text("old")
+    path.chmod(mode)
+
+    def look(*_: Path) -> None:
+        (temporary,) = tmp_path.glob(".cattune-*")
+        seen.append(stat.S_IMODE(temporary.stat().st_mode))
+
+    with atomic_file(path, put=lambda *names: (look(), os.replace(*names))[1]) as write:
+        look()
+        write(b"new")
+    assert seen == [0o600, mode] and stat.S_IMODE(path.stat().st_mode) == mode
+    with atomic_file(tmp_path / "y", like=path.stat()) as write:
+        write(b"new")
+    assert stat.S_IMODE((tmp_path / "y").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(not is_root, reason="only root may give files away")
+def test_a_file_stays_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    os.chown(path, 1234, 2345)
+    path.chmod(0o2640)
+    write_text(path, "new")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 2345, 0o2640)
+
+
+def test_a_group_that_cannot_be_handed_on_gets_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, owner: int, group: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    status = list(tmp_path.stat())
+    status[stat.ST_MODE], status[stat.ST_GID] = 0o100664, status[stat.ST_GID] + 1
+    monkeypatch.setattr("os.fchown", refuse)
+    with atomic_file(tmp_path / "x", like=os.stat_result(status)) as write:
+        write(b"new")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o604
+
+
+def test_only_what_was_written_here_is_deleted_after_a_failure(tmp_path: Path) -> None:
+    def put(temporary: Path, final: Path) -> None:
+        (tmp_path / "theirs").rename(temporary)  # as where two files exchange their names
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "theirs").write_text("theirs")
+    with pytest.raises(OutputError, match="Input/output"), atomic_file(tmp_path / "x", put=put) as write:
+        write(b"ours")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(Path("real") / "x")
@@ -190,8 +244,8 @@ class FullDisk:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("old")
-    real_open = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: FullDisk(real_open(self, *a, **k), room=100))
+    open_new = cattune.io._open_new
+    monkeypatch.setattr("cattune.io._open_new", lambda *a: FullDisk(open_new(*a), room=100))
     with pytest.raises(OutputError, match=r"x\.jsonl.*the disk is full; free some space"):
         write_jsonl(path, ({"a": i} for i in range(1000)))
     monkeypatch.undo()
@@ -256,7 +310,7 @@ def test_a_folder_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("cattune.io._open_new", refuse)
     monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(OutputError, match="no permission"):
         write_text(tmp_path / "x", "x")

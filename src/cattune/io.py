@@ -16,6 +16,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -215,12 +216,24 @@ def blaming(target: Path) -> Iterator[None]:
         raise OutputError(f"{str(target)!r} cannot be written: {reason}") from error
 
 
+Put = Callable[[Path, Path], None]
+"""Gives a temporary file, the first, the name that it was written for, the second."""
+
+
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+def atomic_file(
+    path: str | os.PathLike[str], *, like: os.stat_result | None = None, put: Put | None = None
+) -> Iterator[Callable[[bytes], None]]:
     """Give a function that writes to a temporary file beside `path`; on success that becomes `path`, else it goes.
 
-    A file that is replaced hands on its permissions. One whose name ends in `.gz` is written gzipped.
+    A file that is replaced hands on its permissions and, where that is allowed, its owner and group; the temporary file
+    is at no time more open than it. One whose name ends in `.gz` is written gzipped.
     Only the file's own failures become an `OutputError`: an `OSError` of the caller's passes through as it is.
+
+    Args:
+        path: the file to write.
+        like: whose permissions a new file gets; None: those that the system gives.
+        put: gives the file its name, when all of it is on the disk; None: in place of whatever is there.
     """
     target = Path(path)
     with blaming(target):
@@ -228,7 +241,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
         # A pipe or a device, such as /dev/stdout, is written to directly: there is nothing to keep whole.
         direct = target.exists() and not stat.S_ISREG(target.stat().st_mode)
         final.parent.mkdir(parents=True, exist_ok=True)
+        model = None if direct else final.stat() if final.exists() else like
     temporary = final.with_name(f".cattune-{secrets.token_hex(8)}.tmp")
+    own: os.stat_result | None = None
     file: BinaryIO | None = None
     packed: gzip.GzipFile | None = None
 
@@ -239,7 +254,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
 
     try:
         with blaming(target):
-            file = target.open("wb") if direct else temporary.open("xb")
+            mode = 0o666 if model is None else 0o600
+            file = target.open("wb") if direct else _open_new(temporary, mode)
+            own = os.fstat(file.fileno())
             if target.suffix == ".gz":  # without name and time, so that equal contents give equal files
                 packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
         yield write
@@ -247,18 +264,46 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None
             if packed is not None:
                 packed.close()
             file.flush()
+            if model is not None:
+                hand_on(final.stat() if final.exists() else model, file.fileno())
             if not direct:
                 os.fsync(file.fileno())
             file.close()
             if not direct:
-                if final.exists():
-                    temporary.chmod(stat.S_IMODE(final.stat().st_mode))
-                os.replace(temporary, final)
+                (put or os.replace)(temporary, final)
+                sync_folder(final.parent)
     except BaseException:
         for opened in (packed, file):
             with suppress(OSError):  # the flush of a close fails again on a full disk
                 if opened is not None:
                     opened.close()
-        with suppress(OSError):
-            temporary.unlink()
+        with suppress(OSError):  # of that name may by now be what was put out of its place, and that stays
+            if not direct and own is not None and os.path.samestat(own, temporary.stat()):
+                temporary.unlink()
         raise
+
+
+def _open_new(path: Path, mode: int) -> BinaryIO:
+    """A new file to write to, at no time more open than this."""
+    return open(path, "xb", opener=partial(os.open, mode=mode))
+
+
+def hand_on(model: os.stat_result, descriptor: int) -> None:
+    """Give a file the owner, group and permissions of another one, as far as is allowed, and never more than those."""
+    if os.name != "posix":
+        return
+    for owner, group in ((-1, model.st_gid), (model.st_uid, -1)):
+        with suppress(OSError):
+            os.fchown(descriptor, owner, group)
+    same_group = os.fstat(descriptor).st_gid == model.st_gid
+    os.fchmod(descriptor, stat.S_IMODE(model.st_mode) & (0o7777 if same_group else ~0o070))
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that names given in a folder outlive a loss of power, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
