@@ -50,8 +50,8 @@ def test_weights_are_finite_and_positive(weight: float) -> None:
         ({"score": 0.0}, "score must be > 0 and at most 1, got 0.0"),
         ({"score": 1.01}, "score"),
         ({"score": float("nan")}, "score"),
-        ({"method": "guessed"}, "method must be one of exact, loose, fuzzy, got 'guessed'"),
-        ({"status": "rejected"}, "status must be one of proposed, accepted, got 'rejected'"),
+        ({"method": "guessed"}, "method must be one of exact, loose, fuzzy, got .guessed"),
+        ({"status": "rejected"}, "status must be one of proposed, accepted, got .rejected"),
     ],
 )
 def test_method_score_and_status_are_checked(changes: dict, message: str) -> None:
@@ -78,7 +78,7 @@ def test_a_link_needs_a_cause() -> None:
         ({}, "or messages"),
         ({"prompt": "a", "completion": "b", "messages": (Message("assistant", "c"),)}, "either"),
         ({"prompt": "a", "messages": (Message("assistant", "c"),)}, "needs either"),
-        ({"messages": (Message("assistant", "a"), Message("user", "b"))}, "'assistant', got 'user'"),
+        ({"messages": (Message("assistant", "a"), Message("user", "b"))}, "'assistant', got .user"),
         ({"prompt": 5, "completion": "b"}, "prompt must be a string, got int"),
         ({"messages": (Message("assistant", None),)}, "must be a string, got NoneType"),
         ({"prompt": "a\ud800", "completion": "b"}, "surrogate pair at position 1"),

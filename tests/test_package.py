@@ -36,8 +36,7 @@ HEAVY = {
 # DESIGN.md's floors, lowest first. A module may import from its own floor and from those below it.
 FLOORS = (
     "errors lazy",
-    "examples",
-    "provenance io data locks",
+    "examples provenance io data locks",
     "folding fuzzy_words phrase_search context_choice grounding",
     "records published loading",
     "stg",

@@ -199,7 +199,7 @@ def test_the_content_key_is_of_what_the_assistant_sees() -> None:
         (changed("[4 pens, buys 2]", "[{text: pens}]"), "causes[0]: the key 'quote' is missing"),
         (changed("[4 pens, buys 2]", "[{text: 4, quote: buys 2}]"), 'a longer stretch of the text with "4" in it'),
         (changed("[4 pens, buys 2]", "[room #4, buys 2]"), "a flow sequence that begins in line 10"),
-        (changed("effect: 6", "effect: room #4"), '''to YAML, the '#4' after "room" begins a comment'''),
+        (changed("effect: 6", "effect: room #4"), '''to YAML, the "#4" after "room" begins a comment'''),
         (changed("[4 pens, buys 2]", "[6,359 yen]"), 'so "6,359 yen" is two of them'),
         (changed('    completion: "6"\n', ""), "line 6, examples[0]: expected either 'prompt' and"),
         (changed('completion: "6"', 'completion: "\\ud800"'), "line 7, examples[0].completion: expected a text"),
@@ -223,7 +223,7 @@ def test_the_last_message_is_the_assistants() -> None:
     text = changed('    completion: "6"\n', "").replace(
         'prompt: "Ann has 4 pens and buys 2. How many? "', "messages: [{role: user, content: 6}]"
     )
-    assert "line 6, examples[0]: example 'pens/1': the last message" in refusal(text)
+    assert 'line 6, examples[0]: example "pens/1": the last message' in refusal(text)
     assert "messages[0].role: expected one of system, user, assistant" in refusal(text.replace("user", "human"))
 
 

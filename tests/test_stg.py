@@ -408,7 +408,7 @@ def test_causal_only_refuses_what_it_cannot_keep() -> None:
         ["Cancer risk"],
     ]
     assert [refused.cause for refused in short.refused] == [prompt[spurious.value_start : spurious.end]] * 2
-    with pytest.raises(DataError, match="'Smoking'.*once, found it 0 times"):
+    with pytest.raises(DataError, match=".Smoking..*once, found it 0 times"):
         causal_only(replace(example, prompt="Smoking is bad.", links=()), game)
     with pytest.raises(DataError, match="found it 2 times"):
         causal_only(replace(example, prompt=prompt + " Smoking: 3"), game)
@@ -460,7 +460,7 @@ def test_own_wording_is_found_again_in_an_own_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "completion", "message"),
     [
-        ("nothing here", "High", "'Smoking'"),
+        ("nothing here", "High", ".Smoking."),
         ("{} Risk: ", "Perhaps", "begins with a label"),
         ("{;} Risk: ", "High", "several separators"),
         ("{=} Risk: ", "High", "joined to their values in several ways"),
@@ -557,7 +557,7 @@ def set_at(spec: Any, path: tuple[str | int, ...], value: Any) -> Any:
     [
         (("name",), ..., "g.yaml: the key 'name' is missing"),
         (("name",), "a b", "g.yaml: name: expected a name of letters"),
-        (("extra",), 1, "g.yaml: the key 'extra' is not known here"),
+        (("extra",), 1, "g.yaml: the key .extra. is not known here"),
         (("version",), True, "version: expected a whole number"),
         (("order",), "random", "order: expected one of shuffled, fixed, got 'random'"),
         (("attributes",), [], r"attributes: expected a list"),
@@ -566,15 +566,15 @@ def set_at(spec: Any, path: tuple[str | int, ...], value: Any) -> Any:
         (("attributes", 0, "integers"), [1, 2, 3], "expected a list of 2 entries"),
         (("attributes", 1, "name"), "Smoking", "neither contains nor is contained"),
         (("attributes", 0, "suffix"), "5", "a suffix that begins with neither"),
-        (("attributes", 3, "integers"), [1, 2], "the key 'integers' is not known here"),
+        (("attributes", 3, "integers"), [1, 2], "the key .integers. is not known here"),
         (("attributes", 3, "ood"), ..., "the key 'ood' is missing"),
         (("attributes", 3, "coupling", "partner"), "Room size", "partner: expected one of Smoking, Weight, Exercise"),
         (("attributes", 3, "coupling", "ratio"), float("nan"), "ratio: expected a number"),
         pytest.param(("attributes", 3, "coupling", "ratio"), 16**5000, "a number of more than 77 digits", id="huge"),
         (("outcome", "coefficients", "Smoking"), 0, "a coefficient other than 0"),
-        (("outcome", "coefficients", "Hormones"), 1, "'Hormones' is not known here"),
+        (("outcome", "coefficients", "Hormones"), 1, ".Hormones. is not known here"),
         (("outcome", "default_rule"), "x", "expected one of published, wide"),
-        (("outcome", "answer"), {}, "'default_rule' is not known here"),
+        (("outcome", "answer"), {}, ".default_rule. is not known here"),
         (("outcome", "rules", "wide", "classes", 2, "above"), 1, "bounds for every class but the last"),
         (("outcome", "rules", "wide", "classes", 1, "label"), "High", "a label of its own"),
         (("wording", "attribute"), "{value}: {name}", "'{name}', one to four signs"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cattune.errors import DataError
+from cattune.io import listed, shown
 
 SCHEMA = "cattune/1"
 """Name and version of the JSONL schema, written into every record and checked when one is read."""
@@ -44,7 +45,9 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
-            raise DataError(f"a span needs 0 <= start < end, got [{self.start}, {self.end}) in field {self.field!r}")
+            raise DataError(
+                f"a span needs 0 <= start < end, got [{shown(self.start)}, {shown(self.end)}) in {shown(self.field)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class CausalLink:
             raise DataError(f"a causal link's score must be > 0 and at most 1, got {self.score}")
         for name, value, known in (("method", self.method, METHODS), ("status", self.status, STATUSES)):
             if value not in known:
-                raise DataError(f"a causal link's {name} must be one of {', '.join(known)}, got {value!r}")
+                raise DataError(f"a causal link's {name} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +137,14 @@ class Example:
         for name in ("messages", "links", "refused"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.id, str) or not self.id:
-            raise DataError(f"an example's id must be a string that is not empty, got {self.id!r}")
+            raise DataError(f"an example's id must be a string that is not empty, got {shown(self.id)}")
         has_pair = self.prompt is not None and self.completion is not None
         if has_pair == bool(self.messages) or (self.prompt is None) != (self.completion is None):
-            raise DataError(f"example {self.id!r} needs either both prompt and completion, or messages")
+            raise DataError(f"example {shown(self.id)} needs either both prompt and completion, or messages")
         if self.messages and self.messages[-1].role != "assistant":
             raise DataError(
-                f"example {self.id!r}: the last message is what the model learns to write, so its role must be "
-                f"'assistant', got {self.messages[-1].role!r}"
+                f"example {shown(self.id)}: the last message is what the model learns to write, so its role must be "
+                f"'assistant', got {shown(self.messages[-1].role)}"
             )
         fields = self.fields
         for name, text in fields.items():
@@ -154,9 +157,9 @@ class Example:
             for cause in link.causes:
                 if (order[cause.field], cause.start) >= effect_end:
                     raise DataError(
-                        f"example {self.id!r}: the cause {self.text_of(cause)!r} at {cause.field}[{cause.start}:"
-                        f"{cause.end}] comes after its effect {self.text_of(link.effect)!r}; a causal model reads "
-                        "from left to right, so a cause must start before its effect ends"
+                        f"example {shown(self.id)}: the cause {shown(self.text_of(cause))} at {cause.field}"
+                        f"[{cause.start}:{cause.end}] comes after its effect {shown(self.text_of(link.effect))}; a "
+                        "causal model reads from left to right, so a cause must start before its effect ends"
                     )
 
     @property
@@ -183,21 +186,23 @@ class Example:
 
     def _check_text(self, name: str, text: str) -> None:
         if not isinstance(text, str):
-            raise DataError(f"example {self.id!r}: {name} must be a string, got {type(text).__name__}")
+            raise DataError(f"example {shown(self.id)}: {name} must be a string, got {type(text).__name__}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"example {self.id!r}: {name} holds half of a surrogate pair at position {error.start}, which is no "
-                "character and which no tokenizer reads; repair the text where it was cut or decoded"
+                f"example {shown(self.id)}: {name} holds half of a surrogate pair at position {error.start}, which is "
+                "no character and which no tokenizer reads; repair the text where it was cut or decoded"
             ) from None
 
     def _check_span(self, span: Span, fields: Mapping[str, str]) -> None:
         text = fields.get(span.field)
         if text is None:
-            raise DataError(f"example {self.id!r}: a link names the field {span.field!r}; it has {', '.join(fields)}")
+            raise DataError(
+                f"example {shown(self.id)}: a link names the field {shown(span.field)}; it has {listed(fields)}"
+            )
         if span.end > len(text):
             raise DataError(
-                f"example {self.id!r}: the span [{span.start}, {span.end}) runs past the end of {span.field} "
-                f"({len(text)} code points; positions count code points, not UTF-16 units or bytes)"
+                f"example {shown(self.id)}: the span [{shown(span.start)}, {shown(span.end)}) runs past the end of "
+                f"{span.field} ({len(text)} code points; positions count code points, not UTF-16 units or bytes)"
             )

@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +35,9 @@ _ADVICE = {
     errno.EEXIST: "it is a file, not a folder; choose another path",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+
+_NAME = re.compile(r"[\w.\[\]-]{1,60}")
 
 
 class WrittenFloat(float):
@@ -140,10 +144,10 @@ def shown(value: Any, limit: int = 60) -> str:
 
 
 def listed(values: Iterable[Any], most: int = 8) -> str:
-    """Values for an error message, each as `shown` has it: the first so many, and how many more there are."""
+    """Values for an error message: the first so many, and how many more there are; names stand without quotes."""
     every = list(values)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return (", ".join(shown(value) for value in every[:most]) or "none") + more
+    named = [value if isinstance(value, str) and _NAME.fullmatch(value) else shown(value) for value in every[:most]]
+    return (", ".join(named) or "none") + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 def parse_line(line: bytes, where: str) -> dict[str, Any]:

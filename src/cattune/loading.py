@@ -10,7 +10,7 @@ from typing import Any
 from cattune.errors import DataError
 from cattune.examples import Example
 from cattune.grounding import check_occurrences
-from cattune.io import read_jsonl, shown, write_jsonl
+from cattune.io import listed, read_jsonl, shown, write_jsonl
 from cattune.published import published_example
 from cattune.records import example_from_dict, example_to_dict
 
@@ -105,7 +105,7 @@ def is_published(record: Mapping[str, Any], where: str) -> bool:
         return True
     if keys & {"prompt", "completion"}:
         return False
-    found = ", ".join(shown(key) for key in record) or "none"
+    found = listed(record)
     raise DataError(
         f"{where}: this is no format that cattune reads; expected 'prompt' and 'completion', or 'messages', or the "
         f"published format's 'input' and 'target' (keys found: {found})"

@@ -16,7 +16,7 @@ from typing import Any
 from cattune.errors import DataError
 from cattune.examples import Example, RefusedLink
 from cattune.grounding import ground_links
-from cattune.io import number_text, shown
+from cattune.io import listed, number_text, shown
 from cattune.records import record_id
 
 ID_KEYS = ("id", "idx")
@@ -104,6 +104,6 @@ def _phrase(value: Any) -> str | None:
 
 def _wrong(record: Mapping[str, Any], key: str, expected: str, where: str) -> DataError:
     if record.get(key) is None:
-        found = ", ".join(shown(key) for key in record) or "none"
+        found = listed(record)
         return DataError(f"{where}: the field {key!r} is missing; expected {expected} (keys found: {found})")
     return DataError(f"{where}: the field {key!r} must be {expected} and is {shown(record[key])}")

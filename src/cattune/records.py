@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from cattune.errors import DataError
 from cattune.examples import SCHEMA, CausalLink, Example, Message, RefusedLink, Span
-from cattune.io import number_text, shown
+from cattune.io import listed, number_text, shown
 
 READABLE_SCHEMAS = (SCHEMA,)
 """The schema versions that this release reads."""
@@ -52,7 +52,7 @@ def example_to_dict(example: Example) -> dict[str, Any]:
         try:
             record["metadata"] = _json_value(example.metadata)
         except (TypeError, RecursionError) as error:
-            raise DataError(f"example {example.id!r}: the metadata cannot be written as JSON: {error}") from None
+            raise DataError(f"example {shown(example.id)}: the metadata cannot be written as JSON: {error}") from None
     return record
 
 
@@ -113,7 +113,7 @@ def _content(record: Mapping[str, Any], where: str) -> tuple[str | None, str | N
         return None, None, _messages(record["messages"], f"{where}, field 'messages'")
     for key, value in zip(("prompt", "completion"), pair, strict=True):
         if value is None:
-            found = ", ".join(shown(key) for key in record) or "none"
+            found = listed(record)
             raise DataError(
                 f"{where}: the field {key!r} is missing; expected 'prompt' and 'completion', or 'messages' (keys "
                 f"found: {found})"
@@ -206,11 +206,11 @@ def _metadata(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: 'metadata' must be a mapping, or a string with one in JSON, got {shown(metadata)}")
     others = {key: value for key, value in record.items() if key not in _KEYS}
     if others and "schema" in record:
-        names = ", ".join(shown(key) for key in others)
+        names = listed(others)
         raise DataError(f"{where}: {SCHEMA} has no key {names}; move what is yours into 'metadata'")
     twice = sorted(map(str, others.keys() & metadata.keys()))
     if twice:
-        raise DataError(f"{where}: {', '.join(twice)} stand both beside 'metadata' and in it; keep one")
+        raise DataError(f"{where}: {listed(twice)} stand both beside 'metadata' and in it; keep one")
     return {**metadata, **others}
 
 

@@ -16,6 +16,7 @@ from cattune.alignment import Tokens, encode_texts, fast_backend
 from cattune.alignment_report import AlignmentReport
 from cattune.errors import AlignmentError, ConfigError
 from cattune.examples import CausalLink, Example, Span
+from cattune.io import shown
 from cattune.rendering import Renderer, Rendering
 
 __all__ = ["IGNORED", "AlignmentReport", "encode_examples", "generation_prefix"]
@@ -88,8 +89,8 @@ def generation_prefix(example: Example, tokenizer: Any) -> list[int]:
     boundary = tokens.boundary(rendering.completion_start)
     if boundary == 0:
         raise AlignmentError(
-            f"example {example.id!r}: no token comes before the completion, so there is nothing to generate from; give "
-            "a prompt, or a tokenizer that begins texts with a special token"
+            f"example {shown(example.id)}: no token comes before the completion, so there is nothing to generate from; "
+            "give a prompt, or a tokenizer that begins texts with a special token"
         )
     return tokens.ids[:boundary]
 

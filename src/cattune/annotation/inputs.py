@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from cattune.errors import DataError
@@ -72,7 +71,7 @@ def check_input(path: str | os.PathLike[str]) -> InputFile:
         DataError: something is wrong with the file or a record; the message says where and what.
     """
     name = os.fspath(path)
-    if Path(path).exists() and not Path(path).is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"{name!r} is no file, and an input is read more than once; name a file")
     state = _state(path)
     count = with_links = 0

@@ -27,6 +27,8 @@ PACKAGED = ("arithmetic", "multiple_choice", "tabular_risk")
 
 ROLES = ("system", "user", "assistant")
 MOST_LINKS = 100
+_NAMED = 3
+"""Problems of examples that an error names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,10 @@ def load_prior(name_or_path: str | Path) -> Prior:
         for problem in judgement.problems
     ]
     if problems:
+        more = [f"... and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
         raise ConfigError(
-            f"the examples of the prior {str(name_or_path)!r} do not fit their texts; `cattune prior check` shows "
-            "each in its place:\n  " + "\n  ".join(problems)
+            f"the examples of the prior {shown(str(name_or_path), 150)} do not fit their texts; `cattune prior check` "
+            "shows each in its place:\n  " + "\n  ".join([*(problem[:200] for problem in problems[:_NAMED]), *more])
         )
     return prior
 

@@ -17,7 +17,7 @@ import yaml
 
 from cattune.data.yaml_text import compose_yaml
 from cattune.errors import ConfigError
-from cattune.io import shown
+from cattune.io import listed, shown
 
 _LOST_COMMENT = re.compile(r"[ \t]+#\w")
 
@@ -71,7 +71,7 @@ class Node:
                 raise ConfigError(f"{at.where}: the key {shown(name)} is given twice; keep one")
             if name not in known:
                 near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}"
+                hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {listed(known)}"
                 raise ConfigError(f"{at.where}: unknown key {shown(name)}; {hint}")
             found[name] = Node(value, self.source, f"{self.path}.{name}" if self.path else name)
         for name in required:
@@ -103,8 +103,8 @@ class Node:
         end = value.end_mark
         if value.style is None and end.buffer and (lost := _LOST_COMMENT.match(end.buffer, end.pointer)):
             raise ConfigError(
-                f"{self.where}: to YAML, the {lost[0].strip()!r} after {shown(value.value)} begins a comment; put the "
-                "text in quotes, or a blank after the # if a comment is meant"
+                f"{self.where}: to YAML, the {shown(lost[0].strip())} after {shown(value.value)} begins a comment; put "
+                "the text in quotes, or a blank after the # if a comment is meant"
             )
         try:  # two escapes that make one character, as JSON has them, are that character
             return str(value.value.encode("utf-16", "surrogatepass").decode("utf-16"))

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -63,7 +62,7 @@ def _price(args: argparse.Namespace) -> Price | None:
 
 
 def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
-    store = Store(args.store) if args.store is not None and Path(args.store).is_file() else None
+    store = Store(args.store) if args.store is not None and os.path.isfile(args.store) else None
     try:
         expected = forecast(task, _examples(args), store)
     finally:

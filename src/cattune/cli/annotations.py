@@ -156,7 +156,7 @@ def _rules(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     for name in report.unmatched:
-        say(f"the pattern {name!r} matches no example: is it misspelt?")
+        say(f"the pattern {shown(name)} matches no example: is it misspelt?")
     if report.replaced:
         say(f"{report.replaced} examples had links of their own, which are not in {args.out}; join the two files")
     say(f"wrote {args.out}")
@@ -221,6 +221,6 @@ def _weights(pairs: list[str], names: dict[str, str]) -> dict[str, float]:
         except ValueError:
             name = None
         if name is None:
-            raise ConfigError(f"--weight {pair!r}: expected FILE=NUMBER, with one of the files that are joined")
+            raise ConfigError(f"--weight {shown(pair)}: expected FILE=NUMBER, with one of the files that are joined")
         weights[name] = weight
     return weights

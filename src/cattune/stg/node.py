@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from cattune.errors import ConfigError
+from cattune.io import listed, shown
 
 LARGEST = 10**6
 MOST_DECIMALS = 6
@@ -35,7 +36,7 @@ class Node:
             raise ConfigError(f"{self.where}: the key {missing[0]!r} is missing; add it")
         if unknown := sorted(names - set(required) - set(optional)):
             known = ", ".join([*required, *optional])
-            raise ConfigError(f"{self.where}: the key {unknown[0]!r} is not known here; expected only: {known}")
+            raise ConfigError(f"{self.where}: the key {shown(unknown[0])} is not known here; expected only: {known}")
 
     def names(self) -> list[str]:
         """The keys of this mapping, each a text."""
@@ -72,7 +73,7 @@ class Node:
     def choice(self, choices: Collection[str]) -> str:
         """This text, one of the choices."""
         if not isinstance(self.value, str) or self.value not in choices:
-            self.fail("one of " + ", ".join(choices))
+            self.fail(f"one of {listed(choices)}")
         return str(self.value)
 
     def number(self) -> Decimal:

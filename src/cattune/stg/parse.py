@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cattune.data.yaml_text import load_yaml, read_yaml
+from cattune.io import listed, shown
 from cattune.stg.node import MOST_DECIMALS, Node
 from cattune.stg.spec import (
     ARITHMETICS,
@@ -67,7 +68,7 @@ def _attributes(node: Node) -> tuple[Attribute, ...]:
         attribute = _attribute(entry)
         for other in attributes:
             if other.name in attribute.name or attribute.name in other.name:
-                entry["name"].fail(f"a name that neither contains nor is contained in {other.name!r}")
+                entry["name"].fail(f"a name that neither contains nor is contained in {shown(other.name)}")
         attributes.append(attribute)
     causes = [a.name for a in attributes if a.role == "cause"]
     if not causes:
@@ -171,7 +172,7 @@ def _wording(node: Node, labels: set[str]) -> Wording:
     if "labels" in node:
         for label in node["labels"].names():
             if label not in labels:
-                node["labels"].fail(f"only labels of this game as keys ({', '.join(sorted(labels))})")
+                node["labels"].fail(f"only labels of this game as keys ({listed(sorted(labels))})")
             texts[label] = node["labels"][label].text()
         if len({texts.get(label, label) for label in labels}) < len(labels):
             node["labels"].fail("a text of its own for every label")

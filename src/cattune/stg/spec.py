@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from cattune.errors import ConfigError
+from cattune.io import listed, shown
 
 ROLES = ("cause", "spurious", "irrelevant")
 ORDERS = ("shuffled", "fixed")
@@ -228,8 +229,8 @@ class Game:
     def with_rule(self, rule: str) -> Game:
         """The same game decided by another of its rules; ConfigError where it has none of that name."""
         if rule not in self.outcome.rules:
-            known = ", ".join(self.outcome.rules) or "none, its answer is a number"
-            raise ConfigError(f"game {self.name!r} has no outcome rule {rule!r}; it has: {known}")
+            known = listed(self.outcome.rules) if self.outcome.rules else "none, its answer is a number"
+            raise ConfigError(f"game {shown(self.name)} has no outcome rule {shown(rule)}; it has: {known}")
         return replace(self, outcome=replace(self.outcome, rule=rule))
 
     def with_wording(self, wording: Wording) -> Game:

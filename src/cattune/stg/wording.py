@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cattune.errors import ConfigError, DataError
 from cattune.examples import CausalLink, Example, RefusedLink, Span
+from cattune.io import listed, shown
 from cattune.loading import load_examples
 from cattune.stg.parse import JOINER
 from cattune.stg.spec import Attribute, Game, Wording
@@ -44,7 +45,7 @@ def find_record(prompt: str, game: Game, where: str) -> list[Found]:
         matches = list(re.finditer(pattern, prompt))
         if len(matches) != 1:
             raise DataError(
-                f"{where}: expected the attribute {attribute.name!r} of game {game.name!r} with a value like "
+                f"{where}: expected the attribute {shown(attribute.name)} of game {shown(game.name)} with a value like "
                 f"'{attribute.name}: 5{attribute.suffix}' once, found it {len(matches)} times in {_short(prompt)}"
             )
         match = matches[0]
@@ -68,11 +69,11 @@ def wording_from(path: str | Path, game: Game) -> Wording:
     if len({entry.joiner for entry in found}) > 1:
         raise ConfigError(f"{where}: the attributes are joined to their values in several ways; expected one")
     gaps = tuple(prompt[before.end : after.start] for before, after in pairwise(found))
-    listed = [entry.attribute for entry in found] == list(game.attributes)
-    if len(set(gaps)) > 1 and not (game.order == "fixed" and listed):
+    in_order = [entry.attribute for entry in found] == list(game.attributes)
+    if len(set(gaps)) > 1 and not (game.order == "fixed" and in_order):
         raise ConfigError(
-            f"{where}: found several separators ({', '.join(map(repr, sorted(set(gaps))))}); a game whose attributes "
-            "are shuffled, or listed in another order than the file's, needs one"
+            f"{where}: found several separators ({listed(sorted(set(gaps)))}); a game whose "
+            "attributes are shuffled, or listed in another order than the file's, needs one"
         )
     return Wording(
         opening=prompt[: found[0].start],
@@ -91,8 +92,8 @@ def causal_only(example: Example, game: Game) -> Example:
     Raises:
         DataError: the prompt does not hold the game's attributes, each once.
     """
-    prompt = _prompt_of(example, f"example {example.id!r}")
-    found = find_record(prompt, game, f"example {example.id!r}")
+    prompt = _prompt_of(example, f"example {shown(example.id)}")
+    found = find_record(prompt, game, f"example {shown(example.id)}")
     kept = [(0, found[0].start)]
     for index, entry in enumerate(found):
         if entry.attribute.role == "cause":
@@ -140,15 +141,17 @@ def _moved(span: Span, kept: Sequence[tuple[int, int]]) -> Span | None:
 def _labels_like(target: str, game: Game, where: str) -> dict[str, str]:
     if game.outcome.answer is not None:
         if not re.fullmatch(r"-?\d+", target):
-            raise ConfigError(f"{where}: expected a whole number as target, as game {game.name!r} has, got {target!r}")
+            raise ConfigError(
+                f"{where}: expected a whole number as target, as game {shown(game.name)} has, got {shown(target)}"
+            )
         return {}
     labels = {choice.label for rule in game.outcome.rules.values() for choice in rule.classes}
     for label in sorted(labels, key=len, reverse=True):
         if target.startswith(label):
             return {other: other + target[len(label) :] for other in sorted(labels)}
     raise ConfigError(
-        f"{where}: expected a target that begins with a label of game {game.name!r} "
-        f"({', '.join(sorted(labels))}), got {target!r}"
+        f"{where}: expected a target that begins with a label of game {shown(game.name)} "
+        f"({listed(sorted(labels))}), got {shown(target)}"
     )
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from cattune.errors import ConfigError, DataError
 from cattune.examples import FAILED, OUTVOTED, REJECTED, CausalLink, Example
-from cattune.io import shown
+from cattune.io import listed, shown
 
 Place: TypeAlias = tuple[int, int, int]
 Edge: TypeAlias = tuple[Place, Place]  # effect, cause
@@ -49,7 +49,7 @@ class Ballot:
 def check_match(match: str) -> None:
     """Refuse a way of matching that is none of MATCHES with a `ConfigError`."""
     if match not in MATCHES:
-        raise ConfigError(f"expected match to be one of {', '.join(MATCHES)}, got {match!r}")
+        raise ConfigError(f"expected match to be one of {', '.join(MATCHES)}, got {shown(match)}")
 
 
 def side_by_side(annotations: Mapping[str, Iterable[Example]]) -> Iterator[dict[str, Example]]:
@@ -204,4 +204,4 @@ def _check_same_text(first: str, one: Example, second: str, other: Example) -> N
 
 def _shape(example: Example) -> str:
     roles = [turn.role for turn in example.messages]
-    return f"messages of {', '.join(roles)}" if roles else "prompt and completion"
+    return f"messages of {listed(roles)}" if roles else "prompt and completion"

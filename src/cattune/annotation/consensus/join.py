@@ -23,6 +23,7 @@ from cattune.annotation.consensus.agreement import Agreement, Tally
 from cattune.annotation.consensus.ballots import Ballot, Edge, Place, ballots, check_match, side_by_side
 from cattune.errors import ConfigError
 from cattune.examples import METHODS, OUTVOTED, REJECTED, CausalLink, Example, RefusedLink, Span
+from cattune.io import listed, shown
 
 THRESHOLD = 0.5
 """The least confidence of an edge that is kept; of two annotators, one is enough, for half the weight."""
@@ -133,9 +134,9 @@ def _check(
         raise ConfigError(f"expected a threshold > 0 and at most 1, got {threshold}")
     for annotator, weight in weights.items():
         if annotator not in annotations:
-            raise ConfigError(f"a weight is given for {annotator!r}; the annotators are {', '.join(annotations)}")
+            raise ConfigError(f"a weight is given for {shown(annotator)}; the annotators are {listed(annotations)}")
         if not (math.isfinite(weight) and weight > 0):
-            raise ConfigError(f"expected the weight of {annotator!r} to be a finite number > 0, got {weight}")
+            raise ConfigError(f"expected the weight of {shown(annotator)} to be a finite number > 0, got {weight}")
     return {annotator: float(weights.get(annotator, 1.0)) for annotator in annotations}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from cattune.errors import ConfigError
 from cattune.examples import CausalLink, Example, RefusedLink, Span
 from cattune.grounding import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT
+from cattune.io import shown
 
 SOURCE = "rule"
 """`CausalLink.source` of the links that rules make."""
@@ -195,9 +196,9 @@ def _search(pattern: Pattern, example: Example, where: str) -> list[_Match]:
                     return matches
         except TimeoutError:
             raise ConfigError(
-                f"{where}: the pattern {pattern.name!r} took more than {TIME_LIMIT:g} s on the {len(text)} characters "
-                f"of {name} in example {example.id!r}; it tries the same characters in too many ways: avoid one "
-                "repetition inside another, such as (a+)+, and say more exactly what may be repeated"
+                f"{where}: the pattern {shown(pattern.name)} took more than {TIME_LIMIT:g} s on the {len(text)} "
+                f"characters of {name} in example {shown(example.id)}; it tries the same characters in too many ways: "
+                "avoid one repetition inside another, such as (a+)+, and say more exactly what may be repeated"
             ) from None
     return matches
 

@@ -19,6 +19,7 @@ from cattune.annotation.rules.apply import MATCHES, PLACES, Part, Pattern, RuleS
 from cattune.annotation.yaml_node import Node, parse_yaml
 from cattune.data.yaml_text import read_yaml
 from cattune.errors import ConfigError
+from cattune.io import listed, shown
 
 BUILT_IN = ("air_quality", "bridge_repair", "cancer_risk")
 
@@ -58,7 +59,7 @@ def parse_rules(text: str, where: str) -> RuleSet:
         edges.append((part, causes))
         used.update(entry.pattern for entry in (part, *causes))
     if unused := [name for name in patterns if name not in used]:
-        raise ConfigError(f"{top['patterns'].where}: {unused[0]!r} stands in no edge; use it, or take it out")
+        raise ConfigError(f"{top['patterns'].where}: {shown(unused[0])} stands in no edge; use it, or take it out")
     return RuleSet(where, patterns, tuple(edges))
 
 
@@ -83,7 +84,7 @@ def attribute_regex(name: str, value: str | None = None) -> str:
 
 def _pattern(name: str, node: Node) -> Pattern:
     if not re.fullmatch(_NAME, name):
-        node.fail(f"a pattern whose name has letters, digits and '_' only, which {name!r} has not")
+        node.fail(f"a pattern whose name has letters, digits and '_' only, which {shown(name)} has not")
     kind = "attribute" if "attribute" in _names(node) else "regex"
     keys = node.keys([kind], ["in", "matches", *(["value"] if kind == "attribute" else [])])
     expression = keys[kind].text()
@@ -126,10 +127,11 @@ def _part(text: str, node: Node, patterns: dict[str, Pattern]) -> Part:
     name, dot, group = text.partition(".")
     if name not in patterns:
         raise ConfigError(
-            f"{node.where}: there is no pattern {name!r}; expected a pattern's name, or NAME.GROUP; the patterns are "
-            f"{', '.join(patterns)}"
+            f"{node.where}: there is no pattern {shown(name)}; expected a pattern's name, or NAME.GROUP; the "
+            f"patterns are {listed(patterns)}"
         )
     if dot and group not in patterns[name].regex.groupindex:
-        groups = ", ".join(patterns[name].regex.groupindex) or "none; write one as (?P<name>...)"
-        raise ConfigError(f"{node.where}: the pattern {name!r} has no group {group!r}; its named groups are: {groups}")
+        groups = patterns[name].regex.groupindex
+        has = f"its named groups are {listed(groups)}" if groups else "write one as (?P<name>...)"
+        raise ConfigError(f"{node.where}: the pattern {shown(name)} has no group {shown(group)}; {has}")
     return Part(name, group if dot else None)

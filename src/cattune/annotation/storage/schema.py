@@ -75,7 +75,7 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         OutputError: The file cannot be opened, is no store, is one of a newer release, or lies where WAL cannot be.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"the store {str(path)!r} is a folder; name a file with --store")
     with explained(path):
         with suppress(OSError):  # SQLite says what is wrong
