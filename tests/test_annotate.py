@@ -19,18 +19,18 @@ import pytest
 
 from cattune import CausalLink, Example, load_examples, save_examples
 from cattune.annotation import annotate as annotate_module
-from cattune.annotation.annotate import BUDGET, Annotator
+from cattune.annotation.annotate import BUDGET, NO_ANSWER, Annotator
 from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.client import Unanswered
+from cattune.annotation.assistant.client import NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.costs import Costs, Price
-from cattune.annotation.course import Task
+from cattune.annotation.course import Task, course
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import check_input, check_unchanged, iter_examples
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import ChatMessage, example_tag, reply_text
 from cattune.annotation.storage import writer
-from cattune.annotation.storage.store import Store
+from cattune.annotation.storage.store import Failure, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import ConfigError, DataError
 from cattune.examples import FAILED
@@ -202,21 +202,111 @@ def test_a_reply_that_cannot_be_used_is_a_failure_with_its_raw_text(tmp_path: Pa
     assert load_examples(tmp_path / "out.jsonl") == results
 
 
-@pytest.mark.parametrize("error", [Unanswered("status 400", "too long", False), Unanswered("time-out", "silent", True)])
-def test_failures_are_asked_again_on_request_only(tmp_path: Path, error: Unanswered) -> None:
+def test_replies_that_could_not_be_used_are_asked_for_again_on_request_only(tmp_path: Path) -> None:
     bad = example_tag(EXAMPLES[3])
-    fails = StandIn(behaviour=lambda tag, attempt, good: error if tag == bad else good)
+    fails = StandIn(behaviour=lambda tag, attempt, good: "no idea" if tag == bad else good)
     _, annotator = annotate(tmp_path, fails)
-    assert annotator.summary.failed == {error.reason: 1}
+    assert (annotator.summary.failed, annotator.summary.unusable) == ({"no_json": 1}, 1)
     again = StandIn()
     _, annotator = annotate(tmp_path, again)
     assert not again.asked
-    assert annotator.summary.failed == {error.reason: 1}
-    again = StandIn()
+    assert annotator.summary.failed == {"no_json": 1}
     retried = StandIn()
     results, annotator = annotate(tmp_path, retried, retry_failed=True)
     assert retried.asked == {bad: 1}
     assert spans(results) == spans(EXAMPLES)
+
+
+@pytest.mark.parametrize("reason", ["status 400", "time-out", "no connection", "malformed response"])
+def test_a_request_without_a_reply_is_asked_again(tmp_path: Path, reason: str) -> None:
+    """What is no reply of the model is no answer, and never stored as one."""
+    bad = example_tag(EXAMPLES[3])
+    equal = [*EXAMPLES, replace(EXAMPLES[3], id="the same")]
+    fails = StandIn(behaviour=lambda tag, attempt, good: Unanswered(reason, "") if tag == bad else good, concurrency=1)
+    results, annotator = annotate(tmp_path, fails, equal[:30] + equal[-1:] + equal[30:-1])
+    summary = annotator.summary
+    assert (summary.failed, summary.unanswered, summary.unusable) == ({reason: 2}, 2, 0)
+    assert fails.asked[bad] == 1  # and once a run is enough
+    assert [example.id for example in results if not example.links] == [EXAMPLES[3].id, "the same"]
+    again = StandIn()
+    results, annotator = annotate(tmp_path, again)
+    assert again.asked == {bad: 1}
+    assert spans(results) == spans(EXAMPLES)
+    with Store(tmp_path / "store") as store:
+        assert not list(store.failures())
+
+
+def test_a_repair_without_a_reply_is_asked_again(tmp_path: Path) -> None:
+    bad = example_tag(EXAMPLES[3])
+
+    def no_repair(tag: str, attempt: int, good: str) -> Any:
+        if tag != bad:
+            return good
+        return Unanswered("time-out", "silent") if attempt > 1 else good.replace("Weight: ", "Shoe size: ")
+
+    results, annotator = annotate(tmp_path, StandIn(behaviour=no_repair))
+    assert (annotator.summary.failed, annotator.summary.unanswered) == ({}, 1)
+    assert len(results[3].links[0].causes) == 2
+    again = StandIn()
+    results, _ = annotate(tmp_path, again)
+    assert again.asked == {bad: 1}
+    assert spans(results) == spans(EXAMPLES)
+
+
+def test_errors_that_an_earlier_release_stored_are_asked_again(tmp_path: Path) -> None:
+    annotate(tmp_path, StandIn(EXAMPLES[:5]), EXAMPLES[:5])
+    with Store(tmp_path / "store") as store:
+        key = next(course(TASK, EXAMPLES[5])).key
+        store.fail([Failure(key, "connection failed", "refused", "")]).result()
+    results, annotator = annotate(tmp_path, StandIn())
+    assert spans(results) == spans(EXAMPLES)
+    assert not annotator.summary.failed
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_nobody_answers(tmp_path: Path, count: int) -> None:
+    asker = StandIn(behaviour=lambda tag, attempt, good: Unanswered("time-out", "silent"))
+    _, annotator = annotate(tmp_path, asker, EXAMPLES[:count])
+    assert annotator.summary.stopped == NO_ANSWER
+    assert "time-out: silent" in annotator.summary.why
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_server_that_is_gone_at_the_end_stops_the_run_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
+    """One text that is never answered is that text's failure; no connection at the end is the server's."""
+
+    def gone(first: int, last: int) -> Behaviour:
+        def behaviour(tag: str, attempt: int, good: str) -> Any:
+            return Unanswered("no connection", "refused") if first <= asker.asked.total() <= last else good
+
+        return behaviour
+
+    asker = StandIn(behaviour=gone(20, 22), concurrency=2)
+    _, annotator = annotate(tmp_path, asker)
+    assert (annotator.summary.stopped, annotator.summary.unanswered) == (None, 3)
+    asker = StandIn(behaviour=gone(2, 3), concurrency=2)
+    _, annotator = annotate(tmp_path, asker)
+    assert annotator.summary.stopped == NO_ANSWER
+    assert "no connection: refused" in annotator.summary.why
+
+
+def test_a_server_that_is_given_up_stops_the_run_and_what_was_answered_is_stored(tmp_path: Path) -> None:
+    def dies(tag: str, attempt: int, good: str) -> Any:
+        return good if asker.asked.total() <= 20 else NoAnswer("the assistant has stopped answering")
+
+    asker = StandIn(behaviour=dies, concurrency=2)
+    results, annotator = annotate(tmp_path, asker)
+    assert len(results) == 20
+    assert (annotator.summary.stopped, annotator.summary.why) == (NO_ANSWER, "the assistant has stopped answering")
+    again = StandIn()
+    assert spans(annotate(tmp_path, again)[0]) == spans(EXAMPLES)
+    assert again.asked.total() == 20
+
+
+def test_what_was_stored_is_told_from_what_was_asked(tmp_path: Path) -> None:
+    annotate(tmp_path, StandIn(), EXAMPLES[:25])
+    _, annotator = annotate(tmp_path, StandIn())
+    assert (annotator.summary.done, annotator.summary.from_store) == (40, 25)
 
 
 def test_an_assistant_serves_one_run(tmp_path: Path) -> None:
@@ -247,7 +337,7 @@ def test_requests_left_open_by_a_dead_server_are_no_failures(tmp_path: Path) -> 
     def dies(tag: str, attempt: int, good: str) -> Any:
         if asker.asked.total() <= 20:
             return good
-        return ConfigError("gone") if asker.asked.total() > 25 else Unanswered("time-out", "silent", True)
+        return ConfigError("gone") if asker.asked.total() > 25 else Unanswered("time-out", "silent")
 
     asker = StandIn(behaviour=dies, concurrency=2)
     with pytest.raises(ConfigError, match="gone"):

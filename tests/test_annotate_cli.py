@@ -171,11 +171,12 @@ def test_two_processes_share_one_store(folder: Folder) -> None:
     assert len(folder.answered()) == 60
 
 
-def test_ctrl_c_stores_what_is_under_way(folder: Folder) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stores_what_is_under_way(folder: Folder, number: int) -> None:
     with running(folder.replies, "--latency", 0.3, log=folder.log) as url:
         process = folder.start(url, "--concurrency", 6)
         folder.wait_for(6, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 130
         assert "requests under way are waited for and stored" in said
@@ -219,6 +220,7 @@ def test_a_wrong_key_stops_at_once_and_is_written_nowhere(folder: Folder) -> Non
     assert done.returncode == 2
     assert "OPENAI_API_KEY" in done.stderr
     assert len(read_log(folder.log)) <= 4
+    assert not (folder.path / "out.jsonl.store").exists()
     assert KEY not in done.stdout + done.stderr
     assert_nowhere(KEY, folder.path)
 
@@ -256,9 +258,66 @@ def test_failed_examples_are_listed_kept_and_asked_again(folder: Folder) -> None
     with running(mended, log=folder.log) as url:
         assert folder.run(url, "out.jsonl", "--overwrite").returncode == 1
         assert not folder.answered()
-        assert folder.run(url, "out.jsonl", "--overwrite", "--retry-failed").returncode == 0
+        assert folder.run(url, "out.jsonl", "--retry-failed").returncode == 0
     assert len(folder.answered()) == 1
     assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
+
+
+def annotate(folder: Folder, url: str, *options: object) -> int:
+    """The command in this process."""
+    return cli.main(folder.command(url, "out.jsonl", *options)[3:])
+
+
+@pytest.mark.parametrize(
+    ("address", "count"),
+    [("http://127.0.0.1:9/v1", 2), ("http://127.0.0.1:9/v1", 60), ("http://no-such-host.invalid/v1", 2)],
+)
+def test_the_same_command_goes_on_where_nobody_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, count: int
+) -> None:
+    folder = Folder(tmp_path, count)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert annotate(folder, address, "--max-retries", 0) == 1
+    said = capsys.readouterr().err
+    assert "does not answer" in said and "no connection" in said
+    assert "out.jsonl was not written" in said and "the same command goes on" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    with running(folder.replies) as url:
+        assert annotate(folder, url, "--max-retries", 0) == 0
+    assert all(example.links for example in load_examples(tmp_path / "out.jsonl"))
+
+
+def test_the_same_command_asks_again_what_got_no_answer(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    all_replies = folder.replies.read_text()
+    folder.replies.write_text("".join(all_replies.splitlines(keepends=True)[:-2]))  # the server knows no more
+    with running(folder.replies) as url:
+        assert annotate(folder, url) == 1
+        said = capsys.readouterr().err
+        assert "2 examples got no answer: the same command asks again" in said
+        first = (folder.path / "out.jsonl").read_bytes()
+        assert annotate(folder, url, "--model", "another") == 2
+        assert "another input, prior, model or setting" in capsys.readouterr().err
+        assert annotate(folder, url) == 1  # nobody answers this time
+        assert "the one that is there is of an earlier run" in capsys.readouterr().err
+        assert (folder.path / "out.jsonl").read_bytes() == first
+    folder.replies.write_text(all_replies)
+    with running(folder.replies, log=folder.log) as url:
+        assert annotate(folder, url) == 0
+        assert "in which 2 examples got no answer" in capsys.readouterr().err
+        assert annotate(folder, url) == 2
+        assert "already exists, complete, of an earlier run of this command" in capsys.readouterr().err
+    assert len(folder.answered()) == 2
+    assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
+
+
+def test_an_output_that_was_edited_is_not_replaced(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.replies.write_text("".join(folder.replies.read_text().splitlines(keepends=True)[:-2]))
+    with running(folder.replies) as url:
+        assert annotate(folder, url) == 1
+        out = folder.path / "out.jsonl"
+        save_examples(out, load_examples(out)[:-1])
+        assert annotate(folder, url) == 2
+    assert "out.jsonl was changed after an earlier run wrote it" in capsys.readouterr().err
 
 
 def test_a_changed_input_reuses_what_is_the_same(folder: Folder) -> None:
@@ -267,7 +326,7 @@ def test_a_changed_input_reuses_what_is_the_same(folder: Folder) -> None:
         save_examples(folder.input, [replace(example, links=()) for example in folder.examples[10:]])
         done = folder.run(url, "out.jsonl", "--overwrite")
     assert "has changed since the last run (60 examples then, 50 now)" in done.stderr
-    assert "replies to 30 texts are reused, 20 are new" in done.stderr
+    assert "replies to 30 texts are reused; new: 20" in done.stderr
     assert len(folder.answered()) == 60
     assert [example.id for example in load_examples(folder.path / "out.jsonl")] == [e.id for e in folder.examples[10:]]
 

@@ -97,7 +97,7 @@ def test_replies_with_problems_go_into_a_second_round(tmp_path: Path) -> None:
             return result_of(request, "No." if request["custom_id"] == bad else good_reply(request))
 
         read_results(serve(tmp_path / "requests", tmp_path / "results", answer), TASK, store)
-        with pytest.raises(Stopped, match="1 examples wait"):
+        with pytest.raises(Stopped, match="1 example waits"):
             list(collect(TASK, EXAMPLES, store, Summary()))
         assert write_requests(tmp_path / "again", TASK, EXAMPLES, store, RESPONSE_FORMAT) == 1
         assert lines(tmp_path / "again")[0]["body"]["messages"][-2]["content"] == "No."
@@ -124,20 +124,50 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("reason", ERRORS)
-def test_errors_become_failures_and_are_asked_again_on_request(tmp_path: Path, reason: str) -> None:
+def test_errors_are_no_replies_and_are_asked_again(tmp_path: Path, reason: str) -> None:
+    examples = EXAMPLES[:3]
+    with Store(tmp_path / "store") as store:
+        write_requests(tmp_path / "requests", TASK, examples, store, RESPONSE_FORMAT)
+        first = lines(tmp_path / "requests")[0]["custom_id"]
+
+        def answer(request: dict[str, Any]) -> Any:
+            is_first = request["custom_id"] == first
+            return result_of(request, good_reply(request)) if is_first else ERRORS[reason](request)
+
+        results = serve(tmp_path / "requests", tmp_path / "results", answer)
+        assert read_results(results, TASK, store) == {"new": 1, "failed": 2}
+        summary = Summary()
+        assert [len(example.links) for example in collect(TASK, examples, store, summary)] == [1, 0, 0]
+        assert (summary.failed, summary.unanswered, summary.unusable) == ({reason: 2}, 2, 0)
+        raw = [json.loads(failure.raw) for failure, _, _ in store.failures()]
+        assert raw == [line for line in lines(results) if line["custom_id"] != first]
+        assert write_requests(tmp_path / "again", TASK, examples, store, RESPONSE_FORMAT) == 2
+        with pytest.raises(Stopped, match="2 examples wait"):  # they are in the queue again
+            list(collect(TASK, examples, store, Summary()))
+        read_results(serve(tmp_path / "again", tmp_path / "results"), TASK, store)
+        assert spans(collect(TASK, examples, store, Summary())) == spans(examples)
+
+
+def test_errors_alone_are_no_output(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
         write_requests(tmp_path / "requests", TASK, EXAMPLES[:2], store, RESPONSE_FORMAT)
-        results = serve(tmp_path / "requests", tmp_path / "results", ERRORS[reason])
-        assert read_results(results, TASK, store) == {"failed": 2}
-        summary = Summary()
-        assert [example.links for example in collect(TASK, EXAMPLES[:2], store, summary)] == [(), ()]
-        assert summary.failed == {reason: 2}
-        assert [json.loads(failure.raw) for failure, _, _ in store.failures()] == lines(results)
+        read_results(serve(tmp_path / "requests", tmp_path / "results", ERRORS["batch: batch_expired"]), TASK, store)
+        with pytest.raises(Stopped, match="none of the requests was answered"):
+            list(collect(TASK, EXAMPLES[:2], store, Summary()))
+
+
+def test_replies_that_could_not_be_used_are_asked_for_again_on_request(tmp_path: Path) -> None:
+    task = replace(TASK, repair=False)
+    with Store(tmp_path / "store") as store:
+        write_requests(tmp_path / "requests", task, EXAMPLES[:2], store, RESPONSE_FORMAT)
+        no = serve(tmp_path / "requests", tmp_path / "results", lambda request: result_of(request, "No."))
+        read_results(no, task, store)
+        assert [example.links for example in collect(task, EXAMPLES[:2], store, Summary())] == [(), ()]
         with pytest.raises(DataError, match="--retry-failed"):
-            write_requests(tmp_path / "again", TASK, EXAMPLES[:2], store, RESPONSE_FORMAT)
-        assert write_requests(tmp_path / "again", TASK, EXAMPLES[:2], store, RESPONSE_FORMAT, retry_failed=True) == 2
-        read_results(serve(tmp_path / "again", tmp_path / "results"), TASK, store)
-        assert spans(collect(TASK, EXAMPLES[:2], store, Summary())) == spans(EXAMPLES[:2])
+            write_requests(tmp_path / "again", task, EXAMPLES[:2], store, RESPONSE_FORMAT)
+        assert write_requests(tmp_path / "again", task, EXAMPLES[:2], store, RESPONSE_FORMAT, retry_failed=True) == 2
+        read_results(serve(tmp_path / "again", tmp_path / "results"), task, store)
+        assert spans(collect(task, EXAMPLES[:2], store, Summary())) == spans(EXAMPLES[:2])
 
 
 @pytest.mark.parametrize(

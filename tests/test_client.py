@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socketserver
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -26,7 +28,7 @@ from cattune.annotation.assistant.chat_protocol import (
     refuses_format,
     retry_after,
 )
-from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.client import Assistant, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT, build_messages, example_tag
@@ -130,7 +132,6 @@ def test_requests_that_are_never_answered_are_given_up(replies: Path, monkeypatc
     with running(replies, "--refuse", 503) as url, pytest.raises(Unanswered) as caught:
         ask_one(url, max_retries=2)
     assert caught.value.reason == "status 503"
-    assert caught.value.transient
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -146,14 +147,41 @@ def test_a_server_that_gives_up_ends_the_run(replies: Path, monkeypatch: pytest.
     with running(replies, "--refuse", 503) as url:
         answers, _ = ask_all(url, max_retries=1, limits=Limits(concurrency=5))
     assert sum(isinstance(answer, Unanswered) for answer in answers) == 4
-    assert sum(isinstance(answer, ConfigError) for answer in answers) == len(EXAMPLES) - 4
-    said = "has stopped to answer" if answered else "does not answer"
+    assert sum(isinstance(answer, NoAnswer) for answer in answers) == len(EXAMPLES) - 4
+    said = "has stopped answering" if answered else "does not answer"
     assert any(said in str(answer) and "5 requests in a row" in str(answer) for answer in answers)
 
 
 def test_a_server_that_is_not_there_ends_the_run(log: Path) -> None:
-    with pytest.raises(ConfigError, match="does not answer .*connection failed.*after 4 tries; is it running"):
+    with pytest.raises(NoAnswer, match="does not answer .*no connection.*after 4 tries; is it running"):
         ask_one("http://127.0.0.1:9/v1")
+
+
+class Impolite(socketserver.BaseRequestHandler):
+    """A server that speaks no TLS, and hangs up on HTTP."""
+
+    def handle(self) -> None:
+        asked = self.request.recv(1000)
+        if not asked.startswith(b"POST"):
+            self.request.sendall(b"HTTP/1.0 400 -\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://127.0.0.1:9/v1", "no connection"),
+        ("http://no-such-host.invalid/v1", "no connection"),
+        ("https://127.0.0.1:PORT/v1", "no connection"),
+        ("http://127.0.0.1:PORT/v1", "connection failed"),
+    ],
+)
+def test_no_connection_is_told_from_one_that_broke(address: str, reason: str) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Impolite) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        with pytest.raises(Unanswered) as caught:
+            ask_one(address.replace("PORT", str(server.server_address[1])), max_retries=0)
+        server.shutdown()
+    assert caught.value.reason == reason
 
 
 def test_a_key_that_is_wanted_and_not_set(replies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +228,7 @@ def test_what_does_not_get_better_ends_the_run(replies: Path, log: Path, status:
 def test_one_request_that_is_refused_is_not_tried_again(replies: Path, log: Path) -> None:
     with running(replies, "--refuse", 422, log=log) as url, pytest.raises(Unanswered) as caught:
         ask_one(url)
-    assert (caught.value.reason, caught.value.transient) == ("status 422", False)
+    assert caught.value.reason == "status 422"
     assert len(read_log(log)) == 1
 
 

@@ -17,7 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cattune.annotation.storage import schema, writer
-from cattune.annotation.storage.store import OURS, STORED, TAKEN, Failure, InputNote, Reply, Spent, Store, request_key
+from cattune.annotation.storage.store import (
+    OURS,
+    STORED,
+    TAKEN,
+    Failure,
+    InputNote,
+    OutputNote,
+    Reply,
+    Spent,
+    Store,
+    request_key,
+)
 from cattune.errors import OutputError
 
 MESSAGES = [{"role": "user", "content": "What is it? \u05d0 😀"}]
@@ -226,11 +237,64 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
-    Store(tmp_path / "store").close()
+    filled(tmp_path / "store")
     with sqlite3.connect(tmp_path / "store") as database:
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(OutputError, match="schema version 99"):
         Store(tmp_path / "store")
+
+
+def test_a_store_of_an_earlier_release_is_taken_on(tmp_path: Path) -> None:
+    filled(tmp_path / "store")
+    with sqlite3.connect(tmp_path / "store") as database:
+        database.execute("DROP TABLE outputs")
+    with Store(tmp_path / "store") as store:
+        assert store.get(KEY) == REPLY
+        note = OutputNote("0" * 64, "command", 1, 2)
+        store.note_output("out", note).result()
+        assert (store.output_note("out"), store.output_note("other")) == (note, None)
+
+
+def filled(path: Path) -> None:
+    with Store(path) as store:
+        store.save(KEY, "m", REPLY).result()
+
+
+def test_an_empty_store_is_not_left_behind(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        store.note_input("in", InputNote("0" * 64, 1)).result()
+        store.claim(KEY).result()
+        assert (tmp_path / "store").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_another_has_open_is_not_removed(tmp_path: Path) -> None:
+    first, second = Store(tmp_path / "store"), Store(tmp_path / "store")
+    first.close()
+    second.save(KEY, "m", REPLY).result()
+    second.close()
+    with Store(tmp_path / "store") as store:
+        assert store.get(KEY) == REPLY
+
+
+def test_what_is_stored_while_others_come_and_go_is_there(tmp_path: Path) -> None:
+    """Processes that open and close an empty store, which is removed each time, while others put replies into it."""
+    begin = "import sys\nfrom cattune.annotation.storage.store import *\n"
+    comes_and_goes = f"{begin}for _ in range(60):\n    Store(sys.argv[1]).close()\n"
+    puts = f"""{begin}
+for _ in range(20):
+    Store(sys.argv[1]).close()
+with Store(sys.argv[1]) as store:
+    store.save(sys.argv[2].encode() * 32, "m", Reply("a", "stop", 1, 1)).result()
+"""
+    commands = [(comes_and_goes, "x"), *((puts, str(i)) for i in range(3))]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "store"), name], env=ENVIRONMENT)
+        for code, name in commands
+    ]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    with Store(tmp_path / "store") as store:
+        assert all(store.get(str(i).encode() * 32) for i in range(3))
 
 
 @pytest.mark.parametrize("name", ["", "file/store"])
@@ -241,7 +305,7 @@ def test_places_where_no_store_can_be(tmp_path: Path, name: str) -> None:
 
 
 def test_its_folder_is_made(tmp_path: Path) -> None:
-    Store(tmp_path / "new" / "folder" / "store").close()
+    filled(tmp_path / "new" / "folder" / "store")
     assert (tmp_path / "new" / "folder" / "store").is_file()
 
 

@@ -150,6 +150,11 @@ def listed(values: Iterable[Any], most: int = 8) -> str:
     return (", ".join(named) or "none") + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun, and a verb where there is one: "1 example", "1,200 examples", "1 reply is"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """One line of a JSONL file as an object; `where` is its place, for the `DataError` where it is none."""
     try:

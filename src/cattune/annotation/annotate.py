@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.client import Unanswered
+from cattune.annotation.assistant.client import NO_CONNECTION, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits
 from cattune.annotation.costs import Costs, Estimate
 from cattune.annotation.course import Outcome, Request, Task, course
@@ -33,7 +33,7 @@ BUDGET_WAIT_S = 0.05
 GRACE_S = 60.0
 """How long a run that ends early waits for the requests under way."""
 
-BUDGET, INTERRUPTED = "budget", "interrupted"
+BUDGET, INTERRUPTED, NO_ANSWER = "budget", "interrupted", "no answer"
 """Why a run was stopped."""
 
 
@@ -59,7 +59,7 @@ class Annotator:
         asker: who is asked; closed at the end of the run.
         store: keeps the replies.
         costs: the budget.
-        retry_failed: whether to ask again what failed in an earlier run.
+        retry_failed: whether to ask again for the replies of earlier runs that could not be used.
         progress: is told of every example that is done, with the summary so far.
     """
 
@@ -82,17 +82,19 @@ class Annotator:
         self._progress = progress
         self._busy: dict[bytes, asyncio.Event] = {}  # by an example's first request: equal ones wait for each other
         self._retried: set[bytes] = set()
-        self._unsettled: dict[bytes, Failure] = {}  # of a server that did not answer; kept if it answers others
+        self._unanswered: dict[bytes, Failure] = {}  # in this run: no answer is no reply, and is not stored as one
+        self._gone: Unanswered | None = None  # there was no connection, and no answer since
         self._done: dict[int, Outcome] = {}
         self._error: BaseException | None = None
-        self._over = self._complete = False
+        self._over = False
         self._grace = GRACE_S
 
     def run(self, examples: Iterable[Example]) -> Generator[Example]:
         """The annotated examples, in order, as they become available.
 
         Raises:
-            Stopped: the budget is reached, or `stop` was called; after the requests under way have been stored.
+            Stopped: the budget is reached, the assistant does not answer, or `stop` was called; after the requests
+                under way have been stored. Examples that the run has given by then without an answer do not count.
             CattuneError: the assistant or the store cannot be used at all, or an example cannot be read.
         """
         with asyncio.Runner() as runner:
@@ -102,19 +104,28 @@ class Annotator:
                     for outcome in results:
                         self.summary.in_order += 1
                         yield outcome.example
-                self._complete = self.summary.stopped is None
+                self._see_whether_it_answered()
             except KeyboardInterrupt:
                 self._grace = 0.0
                 raise
             finally:
                 runner.run(self._finish())
         if self.summary.stopped:
-            raise Stopped(self.summary.stopped)
+            raise Stopped(self.summary.why or self.summary.stopped)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, why: str = "") -> None:
         """Send nothing more; let what is under way be answered and stored. A signal handler may call this."""
-        self.summary.stopped = self.summary.stopped or reason
+        if self.summary.stopped is None:
+            self.summary.stopped, self.summary.why = reason, why
         self._asker.limits.halt()
+
+    def _see_whether_it_answered(self) -> None:
+        """End as stopped where the assistant is not there: what it was not asked is no result of its."""
+        if self._gone is not None:
+            self.stop(NO_ANSWER, f"the assistant does not answer ({self._gone})")
+        elif self._unanswered and not self.summary.asked:
+            last = list(self._unanswered.values())[-1]
+            self.stop(NO_ANSWER, f"none of the requests was answered (the last one: {last.reason}: {last.detail})")
 
     async def _start(self, examples: Iterable[Example]) -> None:
         self._wakeups = Wakeups(asyncio.get_running_loop())
@@ -153,11 +164,7 @@ class Annotator:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        try:
-            if self._complete:
-                await self._settle()
-        finally:
-            await self._asker.close()
+        await self._asker.close()
 
     async def _work(self, numbered: Iterator[tuple[int, Example]]) -> None:
         try:
@@ -173,6 +180,8 @@ class Annotator:
                 self._progress(self.summary)
                 self._changed.set()
                 await asyncio.sleep(0)  # where all is stored nothing else lets the others run
+        except NoAnswer as error:
+            self.stop(NO_ANSWER, str(error))
         except Halted:
             if not (self._over or self.summary.stopped):
                 self._error = ConfigError("this assistant has served a run and is closed; make a new one for each run")
@@ -191,38 +200,43 @@ class Annotator:
         while (busy := self._busy.get(first)) is not None:
             await busy.wait()
         self._busy[first] = asyncio.Event()
+        was_there = True
         try:
             while True:
-                request = steps.send(await self._reply(request))
+                reply, is_known = await self._reply(request)
+                was_there &= is_known
+                request = steps.send(reply)
         except StopIteration as end:
             outcome: Outcome = end.value
         finally:
             self._busy.pop(first).set()
         if any(self._store.failure(failure.key) is None for failure in outcome.failures):
             await self._wakeups.written(self._store.fail(outcome.failures))
+        self.summary.from_store += was_there
         return outcome
 
-    async def _reply(self, request: Request) -> Reply | Failure:
+    async def _reply(self, request: Request) -> tuple[Reply | Failure, bool]:
+        """What came of a request, and whether that was known before it was sent."""
         key = request.key
         if self._retry_failed and key not in self._retried and self._store.failure(key):
             self._retried.add(key)
             await self._wakeups.written(self._store.reopen([key]))
         while True:
-            found = self._store.get(key) or self._store.failure(key) or self._unsettled.get(key)
+            found = self._store.get(key) or self._unanswered.get(key)
             if found is not None:
                 self.summary.reused += isinstance(found, Reply)
-                return found
+                return found, True
             claim = await self._wakeups.written(self._store.claim(key))
             if claim == OURS:
                 if self._retry_failed:
                     self._retried.add(key)  # if it fails now, an equal example is not to ask again
-                return await self._ask(request)
+                return await self._ask(request), False
             if claim != STORED:
                 await self._asker.limits.sleep(TAKEN_WAIT_S)
 
     async def _ask(self, request: Request) -> Reply | Failure:
         """Send a request that is ours to send, and return when what came of it is stored."""
-        costs, settled = self._costs, False
+        costs, stored = self._costs, False
         try:
             estimate = await self._afford(request)
             costs.begin(estimate)
@@ -230,22 +244,17 @@ class Annotator:
                 answer = await self._asker.ask(request.messages, estimate.prompt + estimate.completion)
                 reply = self._metered(request, answer, round(estimate.prompt))
                 await self._wakeups.written(self._store.save(request.key, self._task.model, reply))
-                settled = True
+                stored = True
             finally:
                 costs.end(estimate)
         except Unanswered as error:
-            failure = Failure(request.key, error.reason, error.detail, "")
-            if error.transient:
-                self._unsettled[request.key] = failure
-            else:
-                await self._wakeups.written(self._store.fail([failure]))
-                settled = True
-            return failure
+            self._gone = error if error.reason == NO_CONNECTION else self._gone
+            self._unanswered[request.key] = Failure(request.key, error.reason, error.detail, "")
+            return self._unanswered[request.key]
         finally:
-            if not settled:
+            if not stored:
                 self._store.release(request.key)
-        if self._unsettled:
-            await self._settle()
+        self._gone = None
         return reply
 
     async def _afford(self, request: Request) -> Estimate:
@@ -271,8 +280,3 @@ class Annotator:
         self.summary.prompt_tokens += prompt
         self.summary.completion_tokens += completion
         return Reply(answer.text, answer.finish_reason, prompt, completion)
-
-    async def _settle(self) -> None:
-        """The server answers others, so what it did not answer is a failure of those requests."""
-        failures, self._unsettled = list(self._unsettled.values()), {}
-        await self._wakeups.written(self._store.fail(failures))

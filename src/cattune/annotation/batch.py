@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -21,7 +21,7 @@ from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import DataError
 from cattune.examples import Example
-from cattune.io import read_jsonl, shown, write_jsonl
+from cattune.io import counted, read_jsonl, shown, write_jsonl
 
 URL = "/v1/chat/completions"
 MOST_REQUESTS = 50_000
@@ -31,22 +31,20 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1000
 
 
-def advance(task: Task, example: Example, store: Store, retry_failed: bool = False) -> Outcome | Request:
-    """Take an example as far as the store's replies go: to its outcome, or to the request that is to be sent next.
+def advance(task: Task, example: Example, known: Callable[[bytes], Reply | Failure | None]) -> Outcome | Request:
+    """Take an example as far as what is known goes: to its outcome, or to the request that is to be sent next.
 
-    With `retry_failed`, a request whose failure stands is to be sent again.
+    Args:
+        task: what is asked.
+        example: about which.
+        known: what came of the request of that key.
     """
     steps = course(task, example)
     try:
         request = next(steps)
-        while True:
-            failure = store.failure(request.key)
-            if failure is not None and retry_failed:
-                return request
-            found = store.get(request.key) or failure
-            if found is None:
-                return request
+        while (found := known(request.key)) is not None:
             request = steps.send(found)
+        return request
     except StopIteration as end:
         outcome: Outcome = end.value
         return outcome
@@ -63,24 +61,32 @@ def write_requests(
 ) -> int:
     """Write each request that is to be sent next once; return how many there are.
 
+    That is each one without a reply, also where a provider gave an error for it; with `retry_failed` each whose reply
+    could not be used, too.
+
     Raises:
-        DataError: there is none; every example is through.
+        DataError: there is none; every example has its replies.
         OutputError: the file cannot be written.
     """
+
+    def known(key: bytes) -> Reply | None:
+        return None if retry_failed and store.failure(key) else store.get(key)
 
     def lines() -> Iterator[dict[str, Any]]:
         with closing(SeenKeys()) as seen:
             for example in examples:
-                step = advance(task, example, store, retry_failed)
+                step = advance(task, example, known)
                 if isinstance(step, Request) and seen.add(step.key) is None:
-                    if retry_failed and store.failure(step.key):
+                    if store.failure(step.key):
                         store.reopen([step.key]).result()
                     yield _line(task, step, response_format)
 
     requests = lines()
     first = next(requests, None)
     if first is None:
-        raise DataError("there is nothing to ask: every example is answered, or failed before (--retry-failed)")
+        raise DataError(
+            "there is nothing to ask: every request has a reply (--retry-failed: those that could not be used)"
+        )
 
     def all_lines() -> Iterator[dict[str, Any]]:
         yield first
@@ -93,11 +99,11 @@ def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summ
     """The annotated examples, of replies that are stored.
 
     Raises:
-        Stopped: at the end, where a request is still to be answered.
+        Stopped: at the end, where a request is still to be answered, or none was.
     """
     is_open = 0
     for example in examples:
-        step = advance(task, example, store)
+        step = advance(task, example, lambda key: store.get(key) or store.failure(key))
         if isinstance(step, Request):
             is_open += 1
             continue
@@ -105,7 +111,10 @@ def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summ
         summary.add(step)
         yield step.example
     if is_open:
-        summary.stopped = f"{is_open} examples wait for a reply"
+        summary.stopped = f"{counted(is_open, 'example waits', 'examples wait')} for a reply"
+    elif summary.done == summary.unanswered == summary.failed.total():
+        summary.stopped = "none of the requests was answered"
+    if summary.stopped:
         raise Stopped(summary.stopped)
     summary.in_order = summary.done
 

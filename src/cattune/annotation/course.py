@@ -65,6 +65,7 @@ class Outcome:
         failed: why it has no annotation, for counting; None where a reply could be used.
         detail: the same in a sentence.
         failures: what the store is to keep of replies that could not be used.
+        unanswered: whether a request got no reply; to ask it again may make the example better.
         repaired: whether the second reply was used.
     """
 
@@ -72,6 +73,7 @@ class Outcome:
     failed: str | None = None
     detail: str = ""
     failures: tuple[Failure, ...] = ()
+    unanswered: bool = False
     repaired: bool = False
 
 
@@ -93,17 +95,20 @@ def course(task: Task, example: Example) -> Course:
     """Yields requests, is sent the reply to each or the failure to get one, and returns the outcome."""
     request = task.request(build_messages(task.prior, example))
     got = yield request
+    unanswered = isinstance(got, Failure)
     first = final = _verdict(task, example, request, got)
     if first.problems and task.repair and isinstance(got, Reply):
         request = task.request(repair_messages(request.messages, got.text, first.problems), is_repair=True)
-        second = _verdict(task, example, request, (yield request))
+        got = yield request
+        unanswered = isinstance(got, Failure)
+        second = _verdict(task, example, request, got)
         final = max((second, first), key=_worth)  # of equals the second
         if final.judgement is None:
-            return _failed(example, second, first)
+            return _failed(example, unanswered, second, first)
     if final.judgement is None:
-        return _failed(example, final)
+        return _failed(example, unanswered, final)
     made = replace(example, links=final.judgement.links, refused=final.judgement.refused)
-    return Outcome(made, repaired=final is not first)
+    return Outcome(made, unanswered=unanswered, repaired=final is not first)
 
 
 def _verdict(task: Task, example: Example, request: Request, got: Reply | Failure) -> _Verdict:
@@ -129,9 +134,9 @@ def _worth(verdict: _Verdict) -> tuple[bool, int, int]:
     return True, len(verdict.judgement.links), -len(verdict.problems)
 
 
-def _failed(example: Example, last: _Verdict, *earlier: _Verdict) -> Outcome:
+def _failed(example: Example, unanswered: bool, last: _Verdict, *earlier: _Verdict) -> Outcome:
     """An example that trains on cross-entropy alone, and says why."""
     failures = tuple(verdict.failure for verdict in (*earlier, last) if verdict.failure is not None)
     refusal = RefusedLink("", None, f"{FAILED}{last.reason}")
     made = replace(example, links=(), refused=(refusal,))
-    return Outcome(made, last.reason, last.problems[0] if last.problems else "", failures)
+    return Outcome(made, last.reason, last.problems[0] if last.problems else "", failures, unanswered)

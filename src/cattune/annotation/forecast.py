@@ -57,7 +57,7 @@ def forecast(task: Task, examples: Iterable[Example], store: Store | None = None
             key = task.request(messages).key
             if seen.add(key) is not None:
                 found.duplicates += 1
-            elif store is not None and (store.get(key) or store.failure(key)):
+            elif store is not None and store.get(key):
                 found.stored += 1
             else:
                 found.requests += 1

@@ -78,10 +78,8 @@ def check_input(path: str | os.PathLike[str]) -> InputFile:
     for _, has_links in _records(path):
         count += 1
         with_links += has_links
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
     found = InputFile(name, count, with_links, digest.hexdigest(), state)
     check_unchanged(found)
     return found

@@ -12,7 +12,7 @@ SHOWN_FAILURES = 20
 
 
 class Stopped(Exception):
-    """The run was stopped before its end, by the user or the budget; what was answered is stored."""
+    """The run was stopped before its end: by the user, the budget, or for want of answers. All answers are stored."""
 
 
 @dataclass
@@ -25,16 +25,19 @@ class Summary:
         annotated: those with a link.
         without_links: those with a reply that could be used and no link in the end.
         failed: why others have no annotation, counted.
+        unanswered: examples of which a request got no reply, most of them failed; the same command asks it again.
+        unusable: examples that failed although every request got a reply.
         links: how many there are.
         methods: how their phrases were found, counted.
         refused: links and causes that could not be used, by reason.
         repaired: examples for which the second reply was used.
+        from_store: examples for which nothing had to be asked.
         reused: replies that were in the store.
         asked: replies that were got.
         prompt_tokens, completion_tokens: of those that were got, as the server counts, or else as estimated.
         unmetered: replies whose tokens the server did not tell.
         failures: (example id, reason, detail) of the first few.
-        stopped: why it was stopped, if it was.
+        stopped: why it was stopped, if it was, in a word; `why` in a sentence, where there is more to say.
     """
 
     done: int = 0
@@ -42,10 +45,13 @@ class Summary:
     annotated: int = 0
     without_links: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
+    unusable: int = 0
     links: int = 0
     methods: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
+    from_store: int = 0
     reused: int = 0
     asked: int = 0
     prompt_tokens: int = 0
@@ -53,11 +59,14 @@ class Summary:
     unmetered: int = 0
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     stopped: str | None = None
+    why: str = ""
 
     def add(self, outcome: Outcome) -> None:
         """Count an example."""
         self.done += 1
         example = outcome.example
+        self.unanswered += outcome.unanswered
+        self.unusable += outcome.failed is not None and not outcome.unanswered
         if outcome.failed is not None:
             self.failed[outcome.failed] += 1
             if len(self.failures) < SHOWN_FAILURES:

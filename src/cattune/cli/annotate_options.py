@@ -12,8 +12,8 @@ from cattune.errors import ConfigError
 _DESCRIPTION = """\
 Let an assistant model name what each example's answer depends on, and write the examples with those causal links.
 
-Every reply is stored before it counts. The same command goes on where an earlier one was stopped, killed or out of
-budget, and asks for nothing that is stored.
+Every reply is stored before it counts. The same command goes on where an earlier one was stopped, killed, out of budget
+or got no answer, and asks for nothing that is stored.
 """
 _EPILOG = """\
 examples:
@@ -22,8 +22,8 @@ examples:
   cattune annotate in.jsonl --prior prior.yaml --model qwen3 --base-url http://localhost:8000/v1 --out out.jsonl
   cattune annotate in.jsonl --prior prior.yaml --model gpt-4.1-mini --batch write requests.jsonl --out out.jsonl
 
-exit status: 0 every example has a reply that could be used; 1 some failed, or the budget was reached; 2 the input or
-the call is wrong; 130 interrupted. docs/annotation.md says more.
+exit status: 0 every example has a reply that could be used; 1 some failed, the budget was reached, or the assistant
+does not answer; 2 the input or the call is wrong; 130 interrupted. docs/annotation.md says more.
 """
 
 
@@ -41,7 +41,9 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     add("--prior", required=True, metavar="NAME_OR_YAML", help="what causes what, and examples: see cattune prior")
     add("--model", required=True, metavar="NAME", help="the assistant model; with --local a folder")
     add("--out", metavar="FILE", help="where to write the annotated examples")
-    add("--overwrite", action="store_true", help="replace --out where it exists")
+    add(
+        "--overwrite", action="store_true", help="replace --out where it exists; to go on with one needs no --overwrite"
+    )
     add("--store", metavar="FILE", help="keeps the replies (default: the name of --out with .store behind it)")
 
     where = parser.add_argument_group("the assistant")
@@ -81,7 +83,7 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     add("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="USD for a million tokens of prompts, of replies")
     add("--budget", type=float, metavar="USD", help="stop before all replies in the store cost more; needs --price")
     add("--dry-run", action="store_true", help="print one prompt and the expected cost; needs no key and no network")
-    add("--retry-failed", action="store_true", help="ask again what failed in an earlier run")
+    add("--retry-failed", action="store_true", help="ask again for the replies that could not be used")
     add(
         "--batch",
         nargs=2,
@@ -116,7 +118,8 @@ def check_options(args: argparse.Namespace) -> None:
     requests, results = (args.batch[1] if args.batch and args.batch[0] == kind else None for kind in ("write", "read"))
     inputs = [args.file, args.prior, results]
     check_outputs([args.store], inputs, overwrite=True)
-    check_outputs([args.out, requests], [*inputs, args.store], args.overwrite or args.dry_run)
+    check_outputs([args.out, requests], [*inputs, args.store], overwrite=True)  # --out: see `annotation.output`
+    check_outputs([requests], [], args.overwrite or args.dry_run)
 
 
 def _parameters(text: str) -> dict[str, Any]:

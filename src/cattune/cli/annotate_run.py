@@ -20,15 +20,17 @@ from cattune.annotation.costs import Costs, Price
 from cattune.annotation.course import Task
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import InputFile, check_input, check_unchanged, iter_examples
+from cattune.annotation.output import check_output, command_key, note_output
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import RESPONSE_FORMAT
 from cattune.annotation.storage.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import say
 from cattune.cli.annotate_options import check_options
-from cattune.cli.annotate_progress import Meter, report
+from cattune.cli.annotate_progress import report, show
+from cattune.cli.progress import progress_bars
 from cattune.examples import Example
-from cattune.io import write_jsonl
+from cattune.io import counted, write_jsonl
 from cattune.records import example_to_dict
 
 
@@ -40,13 +42,15 @@ def annotate(args: argparse.Namespace) -> int:
     task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair))
     found = check_input(args.file)
     if found.with_links:
-        say(f"{found.with_links} of {found.examples} examples have links already, which are left out")
+        some = counted(found.with_links, "example has", "examples have")
+        say(f"{some} links already, of {found.examples:,}; these links are left out")
     if args.dry_run:
         return _dry_run(args, task, found)
 
     with Store(args.store) as store:
         if args.batch is not None and args.batch[0] == "write":
             return _write_batch(args, task, store, found)
+        _check_output(args, task, store)
         _note_input(args, task, store, found)
         if args.batch is not None:
             return _read_batch(args, task, store, found)
@@ -76,8 +80,9 @@ def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
     for turn in expected.messages:
         print(f"--- {turn['role']}\n{turn['content']}\n")
     say(
-        f"{expected.examples} examples; {expected.requests} requests to send, {expected.stored} stored already, "
-        f"{expected.duplicates} examples are the same as another"
+        f"{counted(expected.examples, 'example')}; {counted(expected.requests, 'request')} to send, "
+        f"{expected.stored:,} stored already, "
+        f"{counted(expected.duplicates, 'example is', 'examples are')} the same as another"
     )
     say(
         f"about {expected.prompt_tokens:,} tokens of prompts and {expected.completion_tokens:,} of replies, without "
@@ -94,19 +99,34 @@ def _note_input(args: argparse.Namespace, task: Task, store: Store, found: Input
     if before is not None and before.sha256 != found.sha256:
         expected = forecast(task, _examples(args), store)
         say(
-            f"{args.file} has changed since the last run ({before.examples} examples then, {found.examples} now): "
-            f"replies to {expected.stored} texts are reused, {expected.requests} are new"
+            f"{args.file} has changed since the last run ({counted(before.examples, 'example')} then, "
+            f"{found.examples:,} now): replies to {counted(expected.stored, 'text')} are reused; "
+            f"new: {expected.requests:,}"
         )
     store.note_input(name, InputNote(found.sha256, found.examples)).result()
+
+
+def _check_output(args: argparse.Namespace, task: Task, store: Store) -> None:
+    """Refuse to replace an output, unless it is one to go on with."""
+    if args.overwrite:
+        return
+    note = check_output(args.out, store, command_key(task, args.file, args.limit), args.retry_failed)
+    if note is not None:
+        say(
+            f"{args.out} is of an earlier run of this command, in which {counted(note.unanswered, 'example')} got no "
+            f"answer and {counted(note.unusable, 'example')} none that could be used; going on with it"
+        )
 
 
 def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     path = args.batch[1]
     count = write_requests(path, task, _examples(args), store, RESPONSE_FORMAT, retry_failed=args.retry_failed)
     check_unchanged(found)
-    say(f"wrote {count} requests to {path}; give the results to the same command with --batch read RESULTS")
+    say(f"wrote {counted(count, 'request')} to {path}; give the results to the same command with --batch read RESULTS")
     if count > MOST_REQUESTS:
-        say(f"services take up to {MOST_REQUESTS} requests a file: split it by lines, and read the results one by one")
+        say(
+            f"services take up to {MOST_REQUESTS:,} requests a file: split it by lines, and read the results one by one"
+        )
     if args.json:
         print(json.dumps({"requests": count}))
     return 0
@@ -114,10 +134,14 @@ def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: Inpu
 
 def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     counts = read_results(args.batch[1], task, store)
-    say(f"read {counts['new']} new replies, {counts['known']} known ones and {counts['failed']} failures")
+    say(
+        f"read {counted(counts['new'], 'new reply', 'new replies')}, {counts['known']:,} known and "
+        f"{counted(counts['failed'], 'error')}"
+    )
     summary = Summary()
     try:
         _write(args, found, collect(task, _examples(args), store, summary))
+        _note_output(args, task, store, summary)
     except Stopped:
         say("not every request is answered yet, or a reply has problems: write what is open with --batch write FILE")
     return report(summary, store, task.model, _price(args), args)
@@ -125,17 +149,19 @@ def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: Input
 
 def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
     total = found.examples if args.limit is None else min(found.examples, args.limit)
-    with Meter(total, costs.price) as meter:
+    with progress_bars() as update:
         annotator = Annotator(
             task,
-            _asker(args, meter.tell),
+            _asker(args, say),
             store,
             costs=costs,
             retry_failed=args.retry_failed,
-            progress=meter.update,
+            progress=lambda summary: show(update, summary, total, args.concurrency, costs.price),
         )
-        with suppress(Stopped), _interruptible(annotator, meter.tell), _modules_not_searched():
+        show(update, annotator.summary, total, args.concurrency, costs.price)
+        with suppress(Stopped), _interruptible(annotator), _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
+            _note_output(args, task, store, annotator.summary)
     return report(annotator.summary, store, task.model, costs.price, args)
 
 
@@ -147,6 +173,10 @@ def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Examp
 
     with closing(examples):  # a file that cannot be written ends the run before its store is closed
         write_jsonl(args.out, records())
+
+
+def _note_output(args: argparse.Namespace, task: Task, store: Store, summary: Summary) -> None:
+    note_output(args.out, store, command_key(task, args.file, args.limit), summary)
 
 
 def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
@@ -184,16 +214,17 @@ def _modules_not_searched() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(annotator: Annotator, tell: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C lets what is under way be answered and stored; the second one ends at once."""
+def _interruptible(annotator: Annotator) -> Iterator[None]:
+    """The first Ctrl-C, or SIGTERM, lets what is under way be answered and stored; the second one ends at once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[number])
         annotator.stop(INTERRUPTED)
-        tell("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
+        say("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,13 +6,17 @@ makes all of them wait.
 
 Tried again are 408, 409, 429, 5xx, time-outs, broken connections, and bodies that are not what the protocol says. What
 does not get better ends the run at once, as a `ConfigError`: a key that is not accepted, no credit, a model that does
-not exist, a parameter that is refused, a server that does not answer from the start or has stopped to.
+not exist, a parameter that is refused. A server that does not answer from the start, or has stopped answering, ends it
+as a `NoAnswer`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import random
+import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -40,7 +44,7 @@ from cattune.annotation.assistant.endpoint import (
     without_login,
 )
 from cattune.annotation.assistant.limits import Limits
-from cattune.errors import ConfigError
+from cattune.errors import CattuneError, ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 """Waits between tries double from the first to the longest, each shortened at random by up to half."""
@@ -48,8 +52,18 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 TRIES_AT_THE_START = 4
 """So often is a server tried that has not yet answered anything."""
 
+_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EHOSTDOWN})
+
 REFUSED_AT_THE_START = 10
 """So many requests refused, and none answered, end the run."""
+
+
+NO_CONNECTION = "no connection"
+"""`Unanswered.reason` where nothing could be sent: refused, no such host, no TLS, no route. No text is to blame."""
+
+
+class NoAnswer(CattuneError):
+    """The assistant does not answer at all, or has stopped answering; what was answered is good."""
 
 
 class Unanswered(Exception):
@@ -58,14 +72,12 @@ class Unanswered(Exception):
     Args:
         reason: for counting, such as "status 400" or "time-out".
         detail: what the server said, without secrets.
-        transient: whether it might be answered another time.
     """
 
-    def __init__(self, reason: str, detail: str, transient: bool) -> None:
+    def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.transient = transient
 
 
 class Assistant:
@@ -128,9 +140,10 @@ class Assistant:
         Raises:
             Unanswered: this request has no answer.
             Halted: nothing is to be sent any more.
+            NoAnswer: the server answers nobody.
             ConfigError: no request will be answered.
         """
-        failure = Unanswered("not tried", "", transient=True)
+        failure = Unanswered("not tried", "")
         wait, tries = 0.0, 0
         while tries <= self._max_retries:
             await self.limits.sleep(wait)
@@ -148,7 +161,7 @@ class Assistant:
             failure, asked_to_wait = outcome
             tries += 1
             if not self._answered and tries >= TRIES_AT_THE_START and failure.reason != "status 429":
-                self._end(f"does not answer ({failure}), after {tries} tries; is it running, and is the address right?")
+                raise self._no_answer(f"does not answer ({failure}), after {tries} tries")
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)
             if asked_to_wait:
                 wait = 0.0
@@ -156,9 +169,7 @@ class Assistant:
         self._given_up += 1
         if self._given_up >= max(3, self.limits.concurrency):
             given_up = f"({failure}): {self._given_up} requests in a row were given up, each tried {tries} x"
-            if not self._answered:
-                self._end(f"does not answer {given_up}; is it running, and is the address right?")
-            self._end(f"has stopped to answer {given_up}; what was answered is stored, and the same command goes on")
+            raise self._no_answer(f"{'has stopped answering' if self._answered else 'does not answer'} {given_up}")
         raise failure
 
     async def close(self) -> None:
@@ -180,7 +191,7 @@ class Assistant:
             return self._broken(error), None
         except Exception as error:  # what a server sends that is no HTTP raises whatever the library has for it
             detail = without_secret(f"{type(error).__name__}: {error}", self._secret)
-            return Unanswered("malformed response", detail, transient=True), None
+            return Unanswered("malformed response", detail), None
         refusal = read_refusal(response.status_code, parsed(response.text), self._secret)
         if not self._answered and refuses_format(refusal) and way + 1 < len(FORMATS):
             self._weaken(way, refusal)
@@ -192,9 +203,12 @@ class Assistant:
         while error.__cause__ is not None:
             error = error.__cause__
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-            return Unanswered("time-out", "the server was silent for too long", transient=True)
+            return Unanswered("time-out", "the server was silent for too long")
         detail = without_secret(str(error), self._secret) or type(error).__name__
-        return Unanswered("connection failed", detail, transient=True)
+        never_sent = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or (
+            isinstance(error, OSError) and error.errno in _UNREACHABLE
+        )
+        return Unanswered(NO_CONNECTION if never_sent else "connection failed", detail)
 
     def _form(self, way: int) -> dict[str, Any]:
         forms: dict[str, Any] = {"json_schema": self._response_format, "json_object": {"type": "json_object"}}
@@ -215,7 +229,7 @@ class Assistant:
         if is_out_of_money(refusal):
             self._end(f"says that the account has no credit or quota left ({said}); what was answered is stored")
         if is_retried(status):
-            return Unanswered(f"status {status}", said, transient=True)
+            return Unanswered(f"status {status}", said)
         if status == 401 and self._secret == NO_KEY:
             self._end(f"wants a key, and the environment variable {self._key_variable} is not set (status 401)")
         if status == 401:
@@ -229,7 +243,10 @@ class Assistant:
         self._refused += not self._answered
         if self._refused >= REFUSED_AT_THE_START:
             self._end(f"has refused each of the first {self._refused} requests (status {status}: {said})")
-        raise Unanswered(f"status {status}", said, transient=False)
+        raise Unanswered(f"status {status}", said)
+
+    def _no_answer(self, what: str) -> NoAnswer:
+        return NoAnswer(f"the assistant at {self._where} {what}; is it running, and is the address right?")
 
     def _end(self, what: str) -> NoReturn:
         raise ConfigError(f"the assistant at {self._where} {what}")

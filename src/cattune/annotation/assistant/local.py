@@ -70,7 +70,6 @@ class LocalModel:
                 "prompt too long",
                 f"{len(ids)} tokens and a reply of up to {self._max_new_tokens} do not fit into the model's "
                 f"{self._room} positions",
-                transient=False,
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ids, answer))

@@ -41,6 +41,12 @@ CREATE TABLE owners (
 );
 CREATE TABLE claims (key BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
 """
+_OUTPUTS = """
+CREATE TABLE IF NOT EXISTS outputs (
+    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, command TEXT NOT NULL, unanswered INTEGER NOT NULL,
+    unusable INTEGER NOT NULL, written REAL NOT NULL
+)
+"""  # came later: a release that does not know the table does without it
 
 _ADVICE = (
     (
@@ -115,11 +121,18 @@ def _check_schema(database: sqlite3.Connection, path: Path) -> None:
                 f"the store {str(path)!r} has schema version {version}, and this release of cattune reads "
                 f"{SCHEMA_VERSION}; use the release that wrote it, or choose another file with --store"
             )
+        database.execute(_OUTPUTS)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def is_empty(database: sqlite3.Connection) -> bool:
+    """Whether a store holds nothing that anybody would miss, and nobody has it open."""
+    tables = ("replies", "failures", "spent", "outputs", "owners")
+    return not any(database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)
 
 
 def void_claims(database: sqlite3.Connection) -> None:

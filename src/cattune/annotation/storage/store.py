@@ -19,11 +19,13 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cattune.annotation.storage.schema import LEASE_S, connect, explained
+from cattune.annotation.storage.presence import opening, removing
+from cattune.annotation.storage.schema import LEASE_S, connect, explained, is_empty
 from cattune.annotation.storage.writer import Writer
 
 OURS, STORED, TAKEN = "ours", "stored", "taken"
@@ -67,6 +69,23 @@ class InputNote:
     examples: int
 
 
+@dataclass(frozen=True, slots=True)
+class OutputNote:
+    """An output file as a run wrote it.
+
+    Args:
+        sha256: of its bytes.
+        command: what the run was to do, see `output.command_key`.
+        unanswered: examples of which a request had no reply.
+        unusable: examples whose replies could not be used.
+    """
+
+    sha256: str
+    command: str
+    unanswered: int
+    unusable: int
+
+
 def request_key(
     messages: Sequence[Mapping[str, str]], model: str, parameters: Mapping[str, Any], version: str
 ) -> bytes:
@@ -78,6 +97,8 @@ def request_key(
 
 class Store:
     """An open store; a context manager. Reads are made by the thread that opened it, writes by one of its own.
+
+    A store that holds nothing when it is closed is removed, unless somebody else has it open.
 
     A writing method returns a `Future`, done when the transaction is on the disk. Every `sqlite3.Error` becomes an
     `OutputError` that names the file and says what to do.
@@ -91,12 +112,14 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._reader = connect(self.path)
-        try:
-            self._writer = Writer(self.path)
-        except BaseException:
-            self._reader.close()
-            raise
+        self._closed = False
+        with opening(self.path):
+            self._reader = connect(self.path)
+            try:
+                self._writer = Writer(self.path)
+            except BaseException:
+                self._reader.close()
+                raise
 
     def __enter__(self) -> Store:
         return self
@@ -106,8 +129,18 @@ class Store:
 
     def close(self) -> None:
         """Write what is waiting, give up all claims, and close the file."""
+        if self._closed:
+            return
+        self._closed = True
         self._writer.close()
-        self._reader.close()
+        with removing(self.path) as nobody_comes:
+            empty = False
+            with suppress(sqlite3.Error):  # what cannot be read is no empty store
+                empty = nobody_comes and is_empty(self._reader)
+            self._reader.close()
+            if empty:
+                with suppress(OSError):
+                    os.unlink(os.path.realpath(self.path))
 
     # Reading.
 
@@ -137,6 +170,11 @@ class Store:
         """What was noted of an input file."""
         row = self._row("SELECT sha256, examples FROM inputs WHERE name = ?", name)
         return None if row is None else InputNote(*row)
+
+    def output_note(self, name: str) -> OutputNote | None:
+        """What was noted of an output file."""
+        row = self._row("SELECT sha256, command, unanswered, unusable FROM outputs WHERE name = ?", name)
+        return None if row is None else OutputNote(*row)
 
     def _row(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
         with explained(self.path):
@@ -232,5 +270,14 @@ class Store:
                 "INSERT OR REPLACE INTO inputs (name, sha256, examples, seen) VALUES (?, ?, ?, ?)",
                 (name, note.sha256, note.examples, time.time()),
             )
+
+        return self._writer.submit(run)
+
+    def note_output(self, name: str, note: OutputNote) -> Future[None]:
+        """Remember in which state an output file was left."""
+        values = (name, note.sha256, note.command, note.unanswered, note.unusable, time.time())
+
+        def run(database: sqlite3.Connection) -> None:
+            database.execute("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?)", values)
 
         return self._writer.submit(run)
