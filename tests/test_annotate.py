@@ -281,10 +281,10 @@ def test_a_server_that_is_gone_at_the_end_stops_the_run_and_one_that_comes_back_
 
         return behaviour
 
-    asker = StandIn(behaviour=gone(20, 22), concurrency=2)
+    asker = StandIn(behaviour=gone(20, 22), concurrency=1)
     _, annotator = annotate(tmp_path, asker)
     assert (annotator.summary.stopped, annotator.summary.unanswered) == (None, 3)
-    asker = StandIn(behaviour=gone(2, 3), concurrency=2)
+    asker = StandIn(behaviour=gone(2, 3), concurrency=1)
     _, annotator = annotate(tmp_path, asker)
     assert annotator.summary.stopped == NO_ANSWER
     assert "no connection: refused" in annotator.summary.why
