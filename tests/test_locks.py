@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cattune.errors import OutputError
-from cattune.locks import FileLock
+from cattune.locks import FileLock, Locked
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -55,7 +55,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with FileLock(path, BUSY):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with pytest.raises(OutputError, match=rf"choose another \(held by process {os.getpid()} on "):
+        with pytest.raises(Locked, match=rf"choose another \(held by process {os.getpid()} on "):
             FileLock(path, BUSY)
     assert list(tmp_path.iterdir()) == []
     FileLock(path, BUSY).release()

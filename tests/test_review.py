@@ -29,9 +29,10 @@ from starlette.testclient import TestClient
 from cattune.cli import review as command
 from cattune.review import edits
 from cattune.review.app import MOST_BYTES, PAGE, build_app
+from cattune.review.carry_over import CarriedOver
 from cattune.review.document import Document, open_document
 from cattune.review.index import OTHER_SOURCES, Filter, Index
-from cattune.review.journal import SUFFIX, Journal, Record
+from cattune.review.journal import LOCK_SUFFIX, SUFFIX, Journal, Record
 from cattune.review.problems import FileChanged, Stale
 from cattune.review.server import listen
 
@@ -72,6 +73,13 @@ def document(file: Path) -> Iterator[Document]:
 
 def accept_first(example: Example) -> Example:
     return edits.accept(example, 0)
+
+
+def kill(document: Document) -> None:
+    """Leave a document as kill -9 does: the system closes its files, and nothing else is done."""
+    document.source.close()
+    document.journal._file.close()
+    os.close(document.journal._lock._descriptor or 0)
 
 
 def found(document: Document, **wanted: Any) -> list[str]:
@@ -249,8 +257,7 @@ class TestDocument:
         first.undo(0, 2)
         first.edit(3, 0, lambda example: edits.set_done(example, True))
         states = [first.example(index) for index in range(len(first))]
-        first.source.close()
-        first.journal._file.close()  # as if killed: nothing else is written
+        kill(first)
         again = open_document(file)
         assert [again.example(index) for index in range(len(again))] == states
         assert again.unsaved == {0, 3} and again.carried_over.applied == 2
@@ -301,15 +308,15 @@ class TestDocument:
         document.close()
         assert [item.name for item in tmp_path.iterdir()] == ["odd.jsonl"], "no journal and no temporary file is left"
 
-    def test_a_crash_between_saving_and_clearing_the_journal(self, file: Path) -> None:
+    def test_a_crash_between_saving_and_clearing_the_journal(self, file: Path, monkeypatch: Any) -> None:
         document = open_document(file)
         document.edit(0, 0, accept_first)
-        records = document.journal.read()
+        monkeypatch.setattr(Journal, "clear", lambda journal: None)
         document.save()
-        document.journal.clear(records)
-        document.close()
+        monkeypatch.undo()
+        kill(document)
         again = open_document(file)
-        assert again.unsaved == set() and again.carried_over.set_aside == ()
+        assert again.unsaved == set() and again.carried_over == CarriedOver()
         again.close()
 
     @pytest.mark.parametrize("way", ["replaced", "in place", "deleted", "same size"])
@@ -393,7 +400,7 @@ class TestDocument:
         path.write_text("theirs")
         with pytest.raises(FileChanged, match="the edits stay in the journal"):
             document.save_as("mine.jsonl")
-        assert {item.name for item in tmp_path.iterdir()} == {"many.jsonl", "many.jsonl.review-journal"}
+        assert {item.name for item in tmp_path.iterdir()} == {"many.jsonl", f"many.jsonl{SUFFIX}", f"many.jsonl{LOCK_SUFFIX}"}
         assert document.unsaved == {0}
         document.close()
 
@@ -485,7 +492,7 @@ class TestDocument:
             ("", "is empty"),
             ("\n \n", "is empty"),
             ("{}\n", "no format that cattune reads"),
-            ("[1]\n", "expected a JSON object"),
+            ("[1]\n", "is a JSON array"),
             ('{"schema": "cattune/9", "id": "a", "prompt": "a", "completion": "b"}', "this release of cattune reads"),
             ('{"schema": "cattune/1", "id": "a", "prompt": "a", "completion": "b"}\n' * 2, "both have the id"),
         ],

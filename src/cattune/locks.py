@@ -29,6 +29,10 @@ _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  
 logger = logging.getLogger(__name__)
 
 
+class Locked(OutputError):
+    """Another process, or another part of this one, has the lock."""
+
+
 class FileLock:
     """A lock that this process holds, from its making to `release`; also a context manager."""
 
@@ -42,7 +46,8 @@ class FileLock:
             busy: what to tell the user where another process has it: what is in use, and what to do.
 
         Raises:
-            OutputError: Another process has the lock, or its file cannot be made.
+            Locked: Another process has the lock.
+            OutputError: Its file cannot be made.
         """
         self.path = Path(path)
         self._owner = os.getpid()
@@ -53,7 +58,7 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        if os.getpid() == self._owner and _is_at(self.path, descriptor):
+        if os.getpid() == self._owner and is_at(self.path, descriptor):
             with suppress(OSError):  # a folder that has become read-only; the lock is free all the same
                 self.path.unlink()
         if os.getpid() == self._owner:
@@ -73,8 +78,8 @@ class FileLock:
             descriptor = self._open()
             try:
                 if not _lock(descriptor, self.path):
-                    raise OutputError(f"{busy}{_holder(descriptor)}")
-                if _is_at(self.path, descriptor):
+                    raise Locked(f"{busy}{_holder(descriptor)}")
+                if is_at(self.path, descriptor):
                     _sign(descriptor)
                     return descriptor
             except BaseException:
@@ -122,7 +127,7 @@ def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Whether the open file is the one of that name."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))

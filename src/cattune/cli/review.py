@@ -7,6 +7,7 @@ from typing import Any
 
 from cattune.cli import say
 from cattune.errors import ConfigError
+from cattune.io import listed
 
 _DESCRIPTION = """\
 Look at the causal links of a file, and accept, reject, correct and add links, on a web page that this machine serves to
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         CattuneError: the file is not in order, or the page cannot be served.
     """
     try:
-        from cattune.review.server import listen, open_browser, serve
+        from cattune.review.server import listen, serve
     except ImportError as error:
         raise ConfigError(
             f"the review page needs {error.name}: pip install 'causal-attention-tuning[review]'"
@@ -70,33 +71,49 @@ def run(args: argparse.Namespace) -> int:
             def started(url: str) -> None:
                 print(url, flush=True)
                 say("Ctrl-C stops the page")
-                if not args.no_browser:
-                    open_browser(url)
 
-            serve(document, listener, started)
-            say(_farewell(document))
+            serve(document, listener, started, browser=not args.no_browser)
         finally:
-            document.close()
+            with document.alone:  # a save may still be under way
+                said = _farewell(document)
+                document.close()
+        say(said)
     return 0
 
 
 def _greeting(document: Any) -> str:
     carried = document.carried_over
     lines = [f"{document.source.path}: {len(document):,} examples, {document.index.reviewed:,} reviewed"]
+    if carried.torn:
+        lines.append(
+            "the last edit in the journal was cut short, as by a crash while it was written, and is left out: it had "
+            "not been confirmed"
+        )
     if carried.applied:
-        lines.append(f"unsaved edits of an earlier review are in force again: {carried.applied:,} examples")
+        lines.append(f"unsaved edits of an earlier review are in force again: {_examples(carried.applied)}")
     if carried.set_aside:
         lines.append(
-            f"{len(carried.set_aside):,} examples have since been changed in the file; what the earlier review made of "
-            f"them is in {carried.path}"
+            f"{_examples(len(carried.set_aside))} ({listed(carried.set_aside)}) changed in the file since they were "
+            f"edited; your versions are in {carried.path}"
         )
     return "\n".join(lines)
 
 
 def _farewell(document: Any) -> str:
-    if not document.unsaved:
-        return "stopped; everything is saved"
-    return (
-        f"stopped; the edits of {len(document.unsaved):,} examples are not saved in {document.target} yet. They are "
-        f"kept in {document.journal.path}, and the same command goes on with them"
-    )
+    lines = [
+        f"not in {document.target}: your versions of {_examples(count)}, which are in {path}"
+        for path, count in document.aside.items()
+    ]
+    if document.unsaved:
+        again = "the same command" if document.source.path != document.target else f"cattune review {document.target}"
+        lines.append(
+            f"not saved in {document.target} yet: the edits of {_examples(len(document.unsaved))}. They are kept in "
+            f"{document.journal.path}, and {again} goes on with them"
+        )
+    elif not document.source.looks_unchanged():
+        lines.append(f"{document.source.path} was changed, moved or deleted by another program after you saved")
+    return "\n".join(["stopped" if lines else "stopped; everything is saved", *lines])
+
+
+def _examples(count: int) -> str:
+    return f"{count:,} {'example' if count == 1 else 'examples'}"

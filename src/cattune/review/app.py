@@ -1,18 +1,14 @@
-"""The routes of the review page, and who may use them.
+"""The routes of the review page.
 
-The server is for people on this machine. It listens on 127.0.0.1, gives nothing away without the token of its URL, or
-the cookie that the token is exchanged for, answers only to its own host name, so that another site's name that is made
-to point here gets nowhere, and takes writes only from its own pages. A page runs no script but its own files.
+The server is for people on this machine; `guard` sees to that. A page runs no script but its own files.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from cattune.errors import CattuneError, DataError
 from cattune.review.document import Document
+from cattune.review.guard import Guard
 from cattune.review.problems import FileChanged, Stale
 from cattune.review.wire import document_state, example_state, read_edit, read_filter, row_state
 
@@ -33,25 +30,16 @@ MOST_BYTES = 1 << 20
 _MOST_ROWS = 500
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FILES = {path.name: _TYPES[path.suffix] for path in PAGE.iterdir() if path.suffix in _TYPES}
-_HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
-_CLOSED = "This page opens with the URL that `cattune review` printed when it was started.\n"
 
 
-def build_app(document: Document, token: str, port: int) -> ASGIApp:
+def build_app(document: Document, token: str, port: int, entered: Callable[[], None] | None = None) -> ASGIApp:
     """The application.
 
     Args:
         document: what is reviewed.
         token: must be in the page's URL, as ?token=...
         port: where the server listens; part of the host names that it answers to.
+        entered: is called when the page has been opened with the token.
     """
     api = _Api(document)
     routes = [
@@ -67,55 +55,7 @@ def build_app(document: Document, token: str, port: int) -> ASGIApp:
         Route("/api/save-as", api.save_as, methods=["POST"]),
         Route("/api/reload", api.reload, methods=["POST"]),
     ]
-    return _Guard(Starlette(routes=routes), token, port)
-
-
-class _Guard:
-    """Lets requests through that may come from the reviewer's own page, and puts the safety headers on all answers."""
-
-    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
-        self._app = app
-        self._token = token
-        self._session = secrets.token_urlsafe(32)
-        self._cookie = f"cattune_review_{port}"  # cookies do not tell ports apart
-        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            return await self._app(scope, receive, send)
-        if scope["type"] != "http":
-            return None
-        request = Request(scope, receive)
-        by_token = request.url.path == "/" and _same(request.query_params.get("token"), self._token)
-
-        async def send_safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = dict(_HEADERS)
-                if by_token:
-                    headers["set-cookie"] = f"{self._cookie}={self._session}; HttpOnly; SameSite=Strict; Path=/"
-                message["headers"] = [
-                    *((key, value) for key, value in message["headers"] if key.decode() not in headers),
-                    *((key.encode(), value.encode()) for key, value in headers.items()),
-                ]
-            await send(message)
-
-        answer = self._refusal(request, by_token) or self._app
-        await answer(scope, receive, send_safely)
-        return None
-
-    def _refusal(self, request: Request, by_token: bool) -> Response | None:
-        host = request.headers.get("host", "")
-        if host not in self._hosts:
-            by_token = False
-            return PlainTextResponse("This server answers to its own address only.\n", 421)
-        if not (by_token or _same(request.cookies.get(self._cookie), self._session)):
-            return PlainTextResponse(_CLOSED, 403)
-        if request.method not in ("GET", "HEAD"):
-            if request.headers.get("origin") != f"http://{host}":
-                return PlainTextResponse("Only this server's own page may change anything.\n", 403)
-            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-                return PlainTextResponse("Expected JSON.\n", 415)
-        return None
+    return Guard(Starlette(routes=routes), token, port, entered or (lambda: None))
 
 
 class _Api:
@@ -123,7 +63,6 @@ class _Api:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._lock = Lock()
 
     async def document(self, request: Request) -> Response:
         return await self._answer(self._state)
@@ -219,7 +158,7 @@ class _Api:
         """The answer of some work; what is the user's to mend becomes a message and, where it was stale, the news."""
 
         def locked() -> Response:
-            with self._lock:
+            with self._document.alone:
                 try:
                     return _json(work())
                 except Stale as error:
@@ -256,7 +195,3 @@ def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise DataError(f"expected a whole number, got {text!r}")
     return int(text)
-
-
-def _same(given: str | None, secret: str) -> bool:
-    return given is not None and secrets.compare_digest(given.encode(errors="replace"), secret.encode())

@@ -7,22 +7,25 @@ version it was made on, and is refused where that is not the newest.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
 from cattune.examples import Example
 from cattune.io import atomic_file, to_json
 from cattune.records import example_to_dict
-from cattune.review.history import CarriedOver, History, carry_over
+from cattune.review.carry_over import CarriedOver, decide, set_aside
+from cattune.review.exchange import put_in_place, put_new
+from cattune.review.history import History
 from cattune.review.index import Index
-from cattune.review.journal import Journal, Record
+from cattune.review.journal import SUFFIX, Journal, Record, fingerprint
 from cattune.review.problems import FileChanged, Stale
+from cattune.review.reading import Progress, check_new_target, read_source
 from cattune.review.source import Source
-
-Progress = Callable[[int, int], None]
-"""Is told how many bytes have been read, and of how many."""
 
 
 @dataclass(slots=True)
@@ -35,7 +38,10 @@ class Document:
         index: what the filters need.
         journal: where edits are until they are saved.
         unsaved: the examples that differ from the file's.
-        carried_over: what became of the edits that an earlier review had not saved.
+        carried_over: what became of the edits that were not saved when the file was last read.
+        aside: the files of this review that hold what no longer fitted, each with how many examples.
+        reading: another one each time that the file is read; indices and versions of one mean nothing in another.
+        alone: held by whoever uses the document, where there are several threads.
     """
 
     source: Source
@@ -44,6 +50,9 @@ class Document:
     journal: Journal
     unsaved: set[int] = field(default_factory=set)
     carried_over: CarriedOver = CarriedOver()
+    aside: dict[Path, int] = field(default_factory=dict)
+    reading: str = ""
+    alone: Lock = field(default_factory=Lock)
     _histories: dict[int, History] = field(default_factory=dict)
     _first_version: int = 0
 
@@ -80,7 +89,7 @@ class Document:
         changed = change(now)
         if changed != now:
             history = self._history(index)
-            self.journal.append(Record("set", self.source.lines.hashes[index], changed))
+            self.journal.append(Record("set", fingerprint(history.saved), changed))
             history.push(changed)
             self._note(index)
 
@@ -109,8 +118,7 @@ class Document:
         if not name.strip() or name in (".", "..") or "\0" in name or Path(name).name != name:
             raise ConfigError(f"{name!r}: expected the name of a file, without a folder")
         target = self.target.with_name(name)
-        if os.path.lexists(target):
-            raise OutputError(f"{target} already exists; choose another name")
+        check_new_target(target, "choose another name")
         journal = Journal(target)
         try:
             if journal.read():
@@ -129,34 +137,42 @@ class Document:
         Raises:
             CattuneError: The file is gone, or no longer in order; the document then stays as it is.
         """
-        source, index = _read(self.source.path, progress)
-        old = self.source, self.index, self._histories, self._first_version
+        source, index = read_source(self.source.path, self.target, progress)
         newest = max((history.version for history in self._histories.values()), default=self._first_version)
         try:
-            _check_form(source, self.target)
-            self.source, self.index, self._first_version = source, index, newest + 1
-            self.restore()
-        except CattuneError:
-            self.source, self.index, self._histories, self._first_version = old
+            self._take(source, index, newest + 1)
+        except BaseException:
             source.close()
             raise
-        old[0].close()
 
     def restore(self) -> None:
-        """Make the edits of the journal on the examples of the file."""
-        records = self.journal.read()
-        self._histories, self.carried_over = carry_over(
-            records, self.source, self.index.ids, self.target, self._first_version
-        )
-        kept = [record for record in records if self.index.ids.get(record.example.id) in self._histories]
-        if len(kept) < len(records):
-            self.journal.clear(kept)
-        self.unsaved = set()
-        for index in self._histories:
-            self._note(index)
+        """Make the edits of the journal on the examples of the file; errors as in `reload`."""
+        self._take(self.source, self.index, self._first_version)
+
+    def _take(self, source: Source, index: Index, version: int) -> None:
+        """Go on with what was read; nothing is changed before all that can fail is done."""
+        fates = decide(self.journal.read(), source, index.ids, version)
+        path = None
+        if fates.aside:
+            path = set_aside([record.example for record in fates.aside], self.target, source.status)
+            self.aside[path] = len(fates.aside)
+        done = [Record("settled", record.base, record.example) for record in (*fates.aside, *fates.settled)]
+        if done:
+            self.journal.append(*done)
+        old, self.source, self.index, self._histories = self.source, source, index, fates.carried
+        if old is not source:
+            old.close()
+        self._first_version, self.reading, self.unsaved = version, secrets.token_hex(4), set()
+        for number in self._histories:
+            self._note(number)
+        ids = tuple(record.example.id for record in fates.aside)
+        self.carried_over = CarriedOver(len(self.unsaved), ids, path, self.journal.torn)
 
     def close(self) -> None:
         """Let go of the files; edits that are not saved stay in the journal."""
+        if not self.unsaved:
+            with suppress(CattuneError):
+                self.journal.clear()
         self.source.close()
         self.journal.close()
 
@@ -177,7 +193,7 @@ class Document:
         history = self._history(index)
         if not history.has(by):
             raise DataError(f"there is nothing to {kind} in this example")
-        self.journal.append(Record(kind, self.source.lines.hashes[index], history.states[history.at + by]))
+        self.journal.append(Record(kind, fingerprint(history.saved), history.states[history.at + by]))
         history.go(by)
         self._note(index)
 
@@ -193,24 +209,35 @@ class Document:
                 return None
             return to_json(example_to_dict(self.example(index)), str(target)) + b"\n"
 
-        with atomic_file(target) as write:
-            lines, digest = self.source.copy(write, changed)
-            self._check_target(target)  # at the last moment: right before the copy gets its name
-        old = self.source
-        self.source, self.target = old.moved_to(target, lines, digest), target
-        old.close()
+        copies: list[Source] = []
+
+        def put(temporary: Path, final: Path) -> None:
+            copies.append(self.source.moved_to(target, temporary, lines, digest))  # now: nothing may fail afterwards
+            if target == self.source.path:
+                return put_in_place(self.source.check_unchanged)(temporary, final)
+            try:
+                return put_new(temporary, final)
+            except FileExistsError:
+                raise FileChanged(
+                    f"{target} was made by another program in the meantime; save under another name"
+                ) from None
+
+        try:
+            with atomic_file(target, like=self.source.status, put=put) as write:
+                lines, digest = self.source.copy(write, changed)
+        except BaseException:
+            for copy in copies:
+                copy.close()
+            raise
+        self.source.close()
+        self.source, self.target = copies[0], target
         count = len(self.unsaved)
         for history in self._histories.values():
             history.saved = history.now
         self.unsaved = set()
-        self.journal.clear()
+        with suppress(CattuneError):  # what is left in it is found to be saved when it is next read
+            self.journal.clear()
         return count
-
-    def _check_target(self, target: Path) -> None:
-        if target == self.source.path:
-            self.source.check_unchanged()
-        elif os.path.lexists(target):
-            raise FileChanged(f"{target} was made by another program in the meantime; save under another name")
 
 
 def open_document(path: str | Path, out: str | Path | None = None, progress: Progress | None = None) -> Document:
@@ -226,43 +253,27 @@ def open_document(path: str | Path, out: str | Path | None = None, progress: Pro
     """
     file = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     target = file if out is None else Path(out)
-    if out is not None and os.path.lexists(target):
-        raise OutputError(f"--out {target} already exists; go on with it (cattune review {target}), or name another")
+    if out is not None:
+        check_new_target(target, f"go on with it (cattune review {target}), or name another")
     if target.exists() and not os.access(target, os.W_OK):  # to put another file in its place would be allowed
         raise OutputError(f"{target} is read-only; allow writing to it, or name a new file with --out")
-    source, index = _read(file, progress)
     try:
-        _check_form(source, target)
+        Source(file).close()  # says what is wrong with it before a lock and a journal are made beside it
         journal = Journal(target)
         try:
-            document = Document(source, target, index, journal)
-            document.restore()
+            source, index = read_source(file, target, progress)  # under the lock: no other review saves meanwhile
+            try:
+                document = Document(source, target, index, journal)
+                document.restore()
+            except BaseException:
+                source.close()
+                raise
         except BaseException:
             journal.close()
             raise
-    except BaseException:
-        source.close()
-        raise
+    except (DataError, ConfigError) as error:
+        kept = target.with_name(target.name + SUFFIX)
+        if str(kept) in str(error) or not kept.is_file() or not kept.stat().st_size:
+            raise
+        raise type(error)(f"{error}. Unsaved edits of an earlier review are kept in {kept}") from error
     return document
-
-
-def _read(path: Path, progress: Progress | None) -> tuple[Source, Index]:
-    source, index = Source(path), Index()
-    try:
-        for example, place in source.scan():
-            index.add(example)
-            if progress is not None and not len(index) % 500:
-                progress(place, source.size)
-        index.seal()
-    except BaseException:
-        source.close()
-        raise
-    return source, index
-
-
-def _check_form(source: Source, target: Path) -> None:
-    if not source.native and target == source.path:
-        raise ConfigError(
-            f"{source.path} is not in cattune's own schema, and saving would change its format; name a new file with "
-            "--out"
-        )

@@ -6,15 +6,14 @@ import errno
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Callable
-from contextlib import suppress
-from threading import Thread
+from contextlib import ExitStack, suppress
 
 import uvicorn
 
 from cattune.errors import ConfigError
 from cattune.review.app import build_app
+from cattune.review.browser import Doorway
 from cattune.review.document import Document
 
 HOST = "127.0.0.1"
@@ -40,28 +39,35 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def serve(document: Document, listener: socket.socket, started: Callable[[str], None]) -> None:
-    """Serve a document until Ctrl-C; `started` is told the page's URL, with its token."""
+def serve(document: Document, listener: socket.socket, started: Callable[[str], None], browser: bool) -> None:
+    """Serve a document until Ctrl-C.
+
+    Args:
+        document: what is reviewed.
+        listener: see `listen`.
+        started: is told the page's URL, with its token.
+        browser: whether to open the page.
+    """
     port = listener.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    config = uvicorn.Config(
-        build_app(document, token, port),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        timeout_graceful_shutdown=2,
-    )
-    started(f"http://{HOST}:{port}/?token={token}")
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def open_browser(url: str) -> None:
-    """Show a URL in the user's browser, where there is a screen to show it on."""
-    import webbrowser
-
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return
-    Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    url = f"http://{HOST}:{port}/?token={token}"
+    with ExitStack() as stack:
+        doorway = None
+        if browser:
+            with suppress(OSError):  # the URL is printed
+                doorway = Doorway(url)
+                stack.callback(doorway.close)
+        config = uvicorn.Config(
+            build_app(document, token, port, doorway.close if doorway else None),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+        )
+        started(url)
+        if doorway:
+            doorway.show()
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])

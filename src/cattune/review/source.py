@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cattune.data.lines import open_lines, readable
-from cattune.errors import DataError
+from cattune.errors import ConfigError, DataError
 from cattune.examples import Example
 from cattune.io import parse_line, shown
 from cattune.loading import is_published
@@ -80,10 +80,11 @@ class Source:
         digest: SHA-256 of the whole file, as it was read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at: Path | None = None) -> None:
+        """Open a file; `at` is where it stands now if `path` is only going to be its name."""
         self.path = path
         with readable(path):
-            self._file: BinaryIO = open_lines(path, gzipped=False)  # edits are written to places in the file
+            self._file: BinaryIO = open_lines(at or path, gzipped=False)  # edits are written to places in the file
         self.lines = Lines()
         self.native = True
         self.digest = ""
@@ -99,11 +100,17 @@ class Source:
         """Bytes of the file when it was opened."""
         return self._stamp.size
 
-    def scan(self) -> Iterator[tuple[Example, int]]:
+    @property
+    def status(self) -> os.stat_result:
+        """What the system says of the open file."""
+        return os.fstat(self._file.fileno())
+
+    def scan(self, native_only: bool = False) -> Iterator[tuple[Example, int]]:
         """Read the file from its start, once, and give each example with the byte at which its line ends.
 
         Raises:
             DataError: A record is wrong, or there is none; the message says where and what.
+            ConfigError: `native_only`, and a record is not in this library's schema.
         """
         whole = hashlib.sha256()
         seen: dict[str, int] = {}
@@ -118,6 +125,11 @@ class Source:
             if not index:
                 self._published = is_published(record, f"{self.path}, line {number}")
             self.native = self.native and "schema" in record
+            if native_only and not self.native:
+                raise ConfigError(
+                    f"{self.path}, line {number}, is not in cattune's own schema, and saving would change its format; "
+                    "name a new file with --out"
+                )
             self.lines.add(start, line)
             self._numbers.append(number)
             example = self._example(record, index)
@@ -140,17 +152,18 @@ class Source:
 
     def line(self, index: int) -> bytes:
         """The bytes of one line, with its line end."""
-        self._file.seek(self.lines.starts[index])
-        line = self._file.read(self.lines.sizes[index])
+        with readable(self.path):
+            self._file.seek(self.lines.starts[index])
+            line = self._file.read(self.lines.sizes[index])
         if line_hash(line) != self.lines.hashes[index]:
             raise self._overwritten()
         return line
 
-    def check_unchanged(self) -> None:
-        """Refuse with a `FileChanged` if the file of that name is not the one that was read."""
+    def check_unchanged(self, at: Path) -> None:
+        """Refuse with a `FileChanged` if the file of this name is not the one that was read."""
         try:
-            stamp = Stamp.of(self.path)
-            if stamp != self._stamp and (stamp.size != self.size or self.digest != _digest(self.path)):
+            stamp = Stamp.of(at)
+            if stamp != self._stamp and (stamp.size != self.size or self.digest != _digest(at)):
                 raise self._changed("was changed by another program")
         except FileNotFoundError:
             raise self._changed("was moved or deleted") from None
@@ -207,9 +220,16 @@ class Source:
             raise self._overwritten()
         return lines, new.hexdigest()
 
-    def moved_to(self, path: Path, lines: Lines, digest: str) -> Source:
-        """The source of a copy of this one, in this library's schema, which `copy` has described."""
-        other = Source(path)
+    def moved_to(self, path: Path, at: Path, lines: Lines, digest: str) -> Source:
+        """The source of a copy of this one, in this library's schema, which `copy` has described.
+
+        Args:
+            path: the name that the copy is for.
+            at: the name that it has.
+            lines: where the copy's lines stand.
+            digest: the copy's SHA-256.
+        """
+        other = Source(path, at)
         other.lines, other.digest = lines, digest
         other._numbers = array("q", range(1, len(lines) + 1)) if not self.native else self._numbers
         return other

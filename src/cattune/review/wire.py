@@ -8,7 +8,7 @@ from typing import Any
 
 from cattune.errors import DataError
 from cattune.examples import CausalLink, Example, Span
-from cattune.io import shown
+from cattune.io import listed, shown
 from cattune.review import edits
 from cattune.review.document import Document
 from cattune.review.index import ORDERS, Filter
@@ -27,10 +27,14 @@ def document_state(document: Document) -> dict[str, Any]:
         "unsaved": len(document.unsaved),
         "changed_on_disk": not document.source.looks_unchanged(),
         "sources": document.index.sources,
+        "reading": document.reading,
+        "set_aside": sum(document.aside.values()),
         "carried_over": {
             "applied": carried.applied,
             "set_aside": len(carried.set_aside),
+            "names": listed(carried.set_aside),
             "path": None if carried.path is None else str(carried.path),
+            "torn": carried.torn,
         },
     }
 
