@@ -1,7 +1,7 @@
 """Errors that are the user's to fix.
 
 Every message says what was got, what was expected, where (file, line, example id, field) and what to do. The command
-line prints the message without a traceback and exits with status 2.
+line prints the message without a traceback and exits with the error's `exit_status`.
 """
 
 LONGEST = 1000
@@ -21,6 +21,8 @@ def bounded(message: str) -> str:
 class CattuneError(ValueError):
     """Something in the user's input, configuration or surroundings is wrong; the message says how to fix it."""
 
+    exit_status = 2
+
     def __init__(self, message: str = "") -> None:
         super().__init__(bounded(message))
 
@@ -39,3 +41,9 @@ class ConfigError(CattuneError):
 
 class OutputError(CattuneError):
     """An output path already holds results, or cannot be written."""
+
+
+class RunError(CattuneError):
+    """The call was right, but the work failed under way (a full disk); the message says how to go on."""
+
+    exit_status = 1

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, CattuneError):
             _say(f"error: {error}")
-            return 2
+            return error.exit_status
         _settle_stdout()
         _say(bounded(" ".join(f"failed: {type(error).__name__}: {error}".split())))
         _say("run the same with --debug for the traceback")

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cattune.errors import ConfigError
+from cattune.experiments.run_folder import RESULTS, claimed
+from cattune.experiments.run_identity import run_identity
 from cattune.experiments.settings import typed
-from cattune.io import check_output_dir, prepare_output_dir, shown, write_json
+from cattune.experiments.start import Start, plan_start
+from cattune.io import shown, write_json
 from cattune.provenance import provenance
+
+if TYPE_CHECKING:
+    from cattune.config import CATConfig
+    from cattune.trainer import CATTrainer
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 
@@ -89,55 +100,85 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
     """
     from cattune.evaluation.evaluate import evaluate_model
     from cattune.experiments.training import load_or_build, make_config, make_trainer, peft_config
+    from cattune.experiments.training_run import TrainingRun, decided_by_main, writes_checkpoints
     from cattune.loading import load_examples
 
-    resuming = job.settings.get("resume_from_checkpoint") is not None
-    check_output_dir(job.output_dir, job.overwrite or resuming)  # before anything is loaded
-    train = load_examples(job.train_file, job.occurrences)
-    splits = {name: load_examples(path, job.occurrences) for name, path in job.eval_files.items()}
-    args = make_config(job.model, {**job.settings, "output_dir": job.output_dir})
+    resume = job.settings.get("resume_from_checkpoint")
+    folder = Path(job.output_dir)
+    args = make_config(
+        job.model, {**job.settings, "output_dir": job.output_dir, "resume_from_checkpoint": str(resume or "") or None}
+    )
     adapter = None if job.peft is None else peft_config(job.peft)
-    model, tokenizer = load_or_build(
-        job.model, train, args.seed, job.attn_implementation, job.dtype, job.trust_remote_code, adapter is not None
-    )
-    trainer = make_trainer(
-        model,
-        tokenizer,
-        train,
-        args,
-        lambda *at: report("training", *at),
-        **({"peft_config": adapter} if adapter else {}),
-    )
-    folder = prepare_output_dir(Path(job.output_dir), job.overwrite or resuming)
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    seconds = time.perf_counter() - started
-    trainer.save_model(str(folder))
-    results = {}
-    for name, examples in splits.items():
-        result = evaluate_model(trainer.model, tokenizer, examples, progress=lambda *at, name=name: report(name, *at))
-        results[name] = result.to_dict()
-    record = {
-        "splits": results,
-        "training": {
-            "examples": len(train),
-            "steps": trainer.state.global_step,
-            "seconds": seconds,
-            "alignment": trainer.alignment.to_dict(),
-            "log": trainer.state.log_history,
-        },
-        "provenance": provenance(
-            model=job.model,
-            train_file=job.train_file,
-            eval_files=dict(job.eval_files),
-            occurrences=job.occurrences,
-            peft=None if job.peft is None else dict(job.peft),
-            seed=args.seed,
-            settings={name: value for name, value in args.to_dict().items() if name != "output_dir"},
-        ),
-    }
-    write_json(folder / "results.json", record)
+    with ExitStack() as scope:
+
+        def claim() -> tuple[Start, dict[str, Any]]:
+            scope.enter_context(claimed(folder))
+            identity = run_identity(job, args)
+            saves, processes = writes_checkpoints(args), args.world_size
+            return plan_start(folder, identity, resume, job.overwrite, saves, processes), identity
+
+        start, identity = decided_by_main(args, claim)
+        train = load_examples(job.train_file, job.occurrences)
+        splits = {name: load_examples(path, job.occurrences) for name, path in job.eval_files.items()}
+        model, tokenizer = load_or_build(
+            job.model, train, args.seed, job.attn_implementation, job.dtype, job.trust_remote_code, adapter is not None
+        )
+        trainer = make_trainer(
+            model,
+            tokenizer,
+            train,
+            args,
+            lambda *at: report("training", *at),
+            **({"peft_config": adapter} if adapter else {}),
+        )
+        for note in start.notes if args.process_index == 0 else ():
+            logger.warning("%s", note)
+        run = TrainingRun(trainer, folder, start, identity, _command_to_go_on(job))
+        with run.explained():
+            started = time.perf_counter()
+            run.train()
+            seconds = time.perf_counter() - started
+            run.save_model()
+            results = {}
+            for name, examples in splits.items():
+                result = evaluate_model(
+                    trainer.model, tokenizer, examples, progress=lambda *at, name=name: report(name, *at)
+                )
+                results[name] = result.to_dict()
+            record = {"splits": results, "training": _training_record(trainer, len(train), seconds)}
+            record["provenance"] = _provenance(job, args)
+            if args.process_index == 0:
+                write_json(folder / RESULTS, record)
     return record
+
+
+def _training_record(trainer: CATTrainer, examples: int, seconds: float) -> dict[str, Any]:
+    return {
+        "examples": examples,
+        "steps": trainer.state.global_step,
+        "seconds": seconds,
+        "alignment": trainer.alignment.to_dict(),
+        "log": trainer.state.log_history,
+    }
+
+
+def _provenance(job: TrainJob, args: CATConfig) -> dict[str, Any]:
+    return provenance(
+        model=job.model,
+        train_file=job.train_file,
+        eval_files=dict(job.eval_files),
+        occurrences=job.occurrences,
+        peft=None if job.peft is None else dict(job.peft),
+        seed=args.seed,
+        settings={name: value for name, value in args.to_dict().items() if name != "output_dir"},
+    )
+
+
+def _command_to_go_on(job: TrainJob) -> str:
+    """What to run after an interruption, in words: the same, unless that would start anew or from a named place."""
+    named = isinstance(job.settings.get("resume_from_checkpoint"), str)
+    without = [word for word, given in (("--overwrite", job.overwrite), ("--resume_from_checkpoint", named)) if given]
+    return "the same command" + (f" without {' and '.join(without)}" if without else "")
 
 
 def _named_files(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
