@@ -244,8 +244,8 @@ class FullDisk:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("old")
-    open_new = cattune.io._open_new
-    monkeypatch.setattr("cattune.io._open_new", lambda *a: FullDisk(open_new(*a), room=100))
+    create = cattune.io.create
+    monkeypatch.setattr("cattune.io.create", lambda *a: FullDisk(create(*a), room=100))
     with pytest.raises(OutputError, match=r"x\.jsonl.*the disk is full; free some space"):
         write_jsonl(path, ({"a": i} for i in range(1000)))
     monkeypatch.undo()
@@ -310,7 +310,7 @@ def test_a_folder_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("cattune.io._open_new", refuse)
+    monkeypatch.setattr("cattune.io.create", refuse)
     monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(OutputError, match="no permission"):
         write_text(tmp_path / "x", "x")

@@ -13,15 +13,14 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cattune.data.lines import numbered_lines
+from cattune.data.temporary import create, held, is_temporary, remove_abandoned, temporary_path
 from cattune.errors import CattuneError, DataError, OutputError
 
 _ADVICE = {
@@ -112,24 +111,27 @@ def prepare_output_dir(path: str | os.PathLike[str], overwrite: bool = False) ->
         OutputError: It holds files and `overwrite` is False, it is not a folder, or it cannot be written to.
     """
     folder = Path(path)
-    probe = folder / f".cattune-{secrets.token_hex(8)}.tmp"
+    probe = temporary_path(folder)
     with blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         check_output_dir(folder, overwrite)
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        remove_abandoned(folder)
+        create(probe, 0o600).close()
+        probe.unlink(missing_ok=True)
     return folder
 
 
 def check_output_dir(path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Refuse an output folder that holds files, unless `overwrite`; leaves everything as it is.
 
+    The temporary files of a process that was killed do not count.
+
     Raises:
         OutputError: It holds files, or cannot be read.
     """
     folder = Path(path)
     with blaming(folder):
-        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        if not overwrite and folder.is_dir() and not all(map(is_temporary, folder.iterdir())):
             raise OutputError(f"{folder} already holds files; pass --overwrite, or choose another folder")
 
 
@@ -251,7 +253,7 @@ def atomic_file(
         direct = target.exists() and not stat.S_ISREG(target.stat().st_mode)
         final.parent.mkdir(parents=True, exist_ok=True)
         model = None if direct else final.stat() if final.exists() else like
-    temporary = final.with_name(f".cattune-{secrets.token_hex(8)}.tmp")
+    temporary = temporary_path(final.parent)
     own: os.stat_result | None = None
     file: BinaryIO | None = None
     packed: gzip.GzipFile | None = None
@@ -264,7 +266,9 @@ def atomic_file(
     try:
         with blaming(target):
             mode = 0o666 if model is None else 0o600
-            file = target.open("wb") if direct else _open_new(temporary, mode)
+            if not direct:
+                remove_abandoned(final.parent)
+            file = target.open("wb") if direct else create(temporary, mode)
             own = os.fstat(file.fileno())
             if target.suffix == ".gz":  # without name and time, so that equal contents give equal files
                 packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
@@ -277,9 +281,11 @@ def atomic_file(
                 hand_on(final.stat() if final.exists() else model, file.fileno())
             if not direct:
                 os.fsync(file.fileno())
-            file.close()
+            with held(file):
+                file.close()
+                if not direct:
+                    (put or os.replace)(temporary, final)
             if not direct:
-                (put or os.replace)(temporary, final)
                 sync_folder(final.parent)
     except BaseException:
         for opened in (packed, file):
@@ -290,11 +296,6 @@ def atomic_file(
             if not direct and own is not None and os.path.samestat(own, temporary.stat()):
                 temporary.unlink()
         raise
-
-
-def _open_new(path: Path, mode: int) -> BinaryIO:
-    """A new file to write to, at no time more open than this."""
-    return open(path, "xb", opener=partial(os.open, mode=mode))
 
 
 def hand_on(model: os.stat_result, descriptor: int) -> None:
