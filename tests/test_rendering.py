@@ -51,7 +51,7 @@ def test_prompt_and_completion_are_put_together_unchanged():
     assert not rendering.templated
     assert rendering.locate(Span("prompt", 1, 4)) == (1, 4)
     assert rendering.locate(Span("completion", 1, 5)) == (7, 11)
-    with pytest.raises(AlignmentError, match="names the field 'title'; it has prompt, completion"):
+    with pytest.raises(AlignmentError, match='names the field "title"; it has prompt, completion'):
         rendering.locate(Span("title", 0, 1))
 
 
@@ -115,28 +115,18 @@ def test_contents_that_look_like_the_sentinels_are_only_contents():
     assert [shown(rendering, example, i) for i in (0, 1)] == [m.content for m in example.messages]
 
 
-def test_the_template_s_own_text_is_rendered_once_for_conversations_of_the_same_roles():
+def test_a_conversation_that_the_template_writes_as_it_is_takes_three_renderings():
     tokenizer = Templated(CHATML)
-    renderer = Renderer(tokenizer)
-    for number in range(5):
-        renderer(conversation(f"question {number}", "answer"))
-    assert tokenizer.calls == 2 * 5 + 1
+    Renderer(tokenizer)(conversation("a question", "an answer", "another", "one more"))
+    assert tokenizer.calls == 3
 
 
-def test_two_ways_to_read_a_rendering_are_an_error_and_not_a_guess():
+def test_white_space_at_a_seam_goes_to_the_content_that_kept_it():
     template = "{% for m in messages %}{{ m.content if loop.first else m.content | trim }}{% endfor %}"
-    clear = conversation("a", "b", " c", "d")
-    assert render(clear, Templated(template)).text == "abcd"
-    # Either the first content kept its space or the second one did: the text is the same, the places are not.
-    unclear = conversation("a ", " b", "c", "d")
-    assert (
-        Templated(template).apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in unclear.messages], tokenize=False
-        )
-        == "a bcd"
-    )
-    with pytest.raises(AlignmentError, match=r"example 'chat'.*more than one place"):
-        render(unclear, Templated(template))
+    example = conversation("a ", " b", "c", "d")
+    rendering = render(example, Templated(template))
+    assert rendering.text == "a bcd"
+    assert [shown(rendering, example, i) for i in range(4)] == ["a ", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -144,30 +134,29 @@ def test_two_ways_to_read_a_rendering_are_an_error_and_not_a_guess():
     [
         (None, ["no chat template", "set tokenizer.chat_template", "prompt and completion"]),
         ("{{ raise_exception('roles must alternate') }}", ["cannot render", "roles must alternate"]),
-        ("{% for m in messages %}{{ m.content | upper }}|{% endfor %}", ["messages[0].content", "unchanged"]),
-        ("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", ["messages[0].content 2 times"]),
-        ("start {{ messages[-1].content }}", ["'chat'"]),
+        ("{% for m in messages %}{{ m.content | upper }}|{% endfor %}", ["its answer unchanged", "'SOME ANSWER|'"]),
+        ("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", ["its answer unchanged, once"]),
+        ("start {{ messages[-1].content }}", ['"chat"']),
         ("{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>>>{% endif %}",
-         ["is not how it begins the assistant's turn", "mend the template"]),
-        ("{% for m in messages %}{{ m.content }}|{% endfor %}"
-         "{% if not add_generation_prompt and messages[-1].content | length > 9 %}long{% endif %}",
-         ["cannot be found in the rendered conversation", "unchanged"]),
+         ["is not how it begins the assistant's turn", "fix the template"]),
         ("{{ messages[1].content ", ["cannot render"]),
     ],
 )  # fmt: skip
 def test_a_template_that_does_not_fit_is_named_with_its_example(template: str | None, words: list[str]):
     with pytest.raises(AlignmentError) as error:
         render(conversation("Some question", "Some answer"), Templated(template))
-    for word in [*words, "'chat'"]:
+    for word in [*words, '"chat"']:
         assert word in str(error.value)
 
 
 def test_a_conversation_needs_something_to_answer():
-    with pytest.raises(AlignmentError, match="nothing before the assistant's message"):
+    with pytest.raises(AlignmentError, match="nothing comes before the assistant's message"):
         render(Example("e", messages=(Message("assistant", "hello"),)), Templated(CHATML))
 
 
-def test_a_template_that_drops_a_turn_says_which():
+def test_a_turn_that_the_template_drops_is_named_and_holds_nothing():
     template = "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}|{% endif %}{% endfor %}"
-    with pytest.raises(AlignmentError, match=r"messages\[0\].content 0 times"):
-        render(conversation("Q", "A", system="be brief"), Templated(template))
+    example = conversation("Q", "A", system="be brief")
+    rendering = render(example, Templated(template))
+    assert rendering.altered == ("messages[0].content",)
+    assert shown(rendering, example, 0) == "" and shown(rendering, example, 2) == "A"

@@ -400,7 +400,11 @@ class TestDocument:
         path.write_text("theirs")
         with pytest.raises(FileChanged, match="the edits stay in the journal"):
             document.save_as("mine.jsonl")
-        assert {item.name for item in tmp_path.iterdir()} == {"many.jsonl", f"many.jsonl{SUFFIX}", f"many.jsonl{LOCK_SUFFIX}"}
+        assert {item.name for item in tmp_path.iterdir()} == {
+            "many.jsonl",
+            f"many.jsonl{SUFFIX}",
+            f"many.jsonl{LOCK_SUFFIX}",
+        }
         assert document.unsaved == {0}
         document.close()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gc
 import json
 from functools import cache
@@ -414,14 +415,16 @@ def test_a_tokenizer_without_offsets_is_refused():
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_garbage_collector_is_left_as_it_was(enabled: bool):
     tokenizer = family("byte-level")
-    mute = Example("mute", messages=(Message("assistant", "hello"),))
+    mute = Example("mute", messages=(Message("user", "hello"), Message("assistant", "hello")))
+    without_template = copy.deepcopy(tokenizer)
+    without_template.chat_template = None
     was_enabled = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
         encode_examples([example("10")], tokenizer)
         assert gc.isenabled() == enabled
         with pytest.raises(AlignmentError):
-            encode_examples([mute], tokenizer)
+            encode_examples([mute], without_template)
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()

@@ -22,11 +22,13 @@ class AlignmentReport:
         examples: examples seen, and `left_out` of them kept out of the features, for want of a completion token.
         examples_without_links: these train on cross-entropy alone.
         straddled: examples whose first completion token began in the prompt.
+        altered: examples of which the chat template leaves out or rewrites an earlier message, a thought for instance.
         truncated: examples cut at the maximum length, and `truncated_tokens` lost by it.
         links: links seen, `aligned_links` of them with a cause on a row of their effect.
         causes: causes seen, `aligned_causes` of them on a row of their effect.
         rows: rows that count: 0 < causal keys < visible keys.
         lost: how many links, causes, rows and keys were lost, by reason ("link: ...", "cause: ...", ...).
+        ends: the tokens that end completions, as the tokenizer writes them, and how many each ends.
         refused: links that the examples came with and that could not be grounded, by reason.
         named: by reason, the example's id and what was lost; all losses, or the first `max_named` of each reason.
     """
@@ -35,6 +37,7 @@ class AlignmentReport:
     left_out: int = 0
     examples_without_links: int = 0
     straddled: int = 0
+    altered: int = 0
     truncated: int = 0
     truncated_tokens: int = 0
     links: int = 0
@@ -44,6 +47,7 @@ class AlignmentReport:
     rows: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
     max_named: int | None = None
     named: dict[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
 
@@ -85,6 +89,7 @@ class AlignmentReport:
         result = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "named"}
         result["lost"] = dict(sorted(self.lost.items()))
         result["refused"] = dict(sorted(self.refused.items()))
+        result["ends"] = dict(sorted(self.ends.items()))
         result["problems"] = [{"id": i, "reason": reason, "detail": detail} for i, reason, detail in self.problems]
         return result
 
@@ -95,7 +100,8 @@ class AlignmentReport:
         named: dict[str, list[tuple[str, str]]] = {}
         for problem in record["problems"]:
             named.setdefault(problem["reason"], []).append((problem["id"], problem["detail"]))
-        return cls(**values | {"lost": Counter(record["lost"]), "refused": Counter(record["refused"]), "named": named})
+        counters = {name: Counter(record[name]) for name in ("lost", "refused", "ends")}
+        return cls(**values | counters | {"named": named})
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -106,6 +112,8 @@ class AlignmentReport:
             f"causes    {self.aligned_causes} of {self.causes} aligned",
             f"rows      {self.rows} supervised",
         ]
+        if self.altered:
+            lines.insert(1, f"          {self.altered} with an earlier message that the chat template cuts or rewrites")
         lines += [f"  lost    {count} x {reason}" for reason, count in self.lost.most_common()]
         lines += [f"  refused {count} x {reason}" for reason, count in self.refused.most_common()]
         return "\n".join(lines)

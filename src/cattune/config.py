@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
-from cattune.errors import ConfigError
+from cattune.errors import ConfigError, DataError
+from cattune.examples import check_template_kwargs
 from cattune.objectives import get_objective
 from cattune.re_attention import AGGREGATIONS
 from cattune.schedules import SCHEDULES
@@ -51,6 +53,10 @@ class CATConfig(TrainingArguments):
     max_length: int | None = field(
         default=None, metadata={"help": "Keep the first so many tokens of an example; what is lost is counted."}
     )
+    chat_template_kwargs: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "Variables for the chat template, such as enable_thinking or tools; an example's own win."},
+    )
     dataset_num_proc: int | None = field(
         default=None, metadata={"help": "Processes that encode a `datasets.Dataset`; by default this one alone."}
     )
@@ -87,6 +93,7 @@ class CATConfig(TrainingArguments):
             _finite(self.gamma_warmup) and 0 <= self.gamma_warmup < 1, "gamma_warmup", self.gamma_warmup, "in [0, 1)"
         )
         _require(self.max_length is None or self.max_length > 1, "max_length", self.max_length, "at least 2")
+        _check_template_kwargs(self.chat_template_kwargs)
         _require(
             self.dataset_num_proc is None or _counts(self.dataset_num_proc),
             "dataset_num_proc",
@@ -109,6 +116,13 @@ class CATConfig(TrainingArguments):
             checkpointing,
             "without use_reentrant: reentrant checkpointing gives captured attention no gradient",
         )
+
+
+def _check_template_kwargs(given: object) -> None:
+    try:
+        check_template_kwargs({} if given is None else given, "the settings")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _finite(value: object) -> bool:

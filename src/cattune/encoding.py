@@ -22,14 +22,16 @@ import transformers
 from datasets import Dataset, Features
 from datasets.fingerprint import Hasher
 
-from cattune import alignment, alignment_report, records, rendering, supervision
+from cattune import alignment, alignment_report, examples, records, supervision
 from cattune.alignment import fast_backend
 from cattune.alignment_report import AlignmentReport
+from cattune.data import messages
 from cattune.errors import DataError
 from cattune.examples import Example
 from cattune.io import shown
 from cattune.loading import examples_from_dataset
 from cattune.records import example_from_dict, record_id
+from cattune.rendering import places, renderer, tokenized
 from cattune.supervision import encode_examples
 
 __all__ = ["MAX_NAMED", "encode", "encode_dataset"]
@@ -52,7 +54,7 @@ _SCHEMA = pa.schema(
 _REPORT = "alignment_report"
 """The column in which the first row of each batch brings the batch's report along, as JSON."""
 
-_READ = ("schema", "id", "prompt", "completion", "messages", "links", "refused")
+_READ = ("schema", "id", "prompt", "completion", "messages", "links", "refused", *messages.TEMPLATE_KEYS)
 
 FeatureData: TypeAlias = list[dict[str, Any]] | Dataset
 """Features as `encode_examples` describes them; in a `Dataset`, weights are rounded to 32 bits."""
@@ -64,12 +66,13 @@ def encode(
     max_length: int | None = None,
     content: bool = False,
     num_proc: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[FeatureData, AlignmentReport]:
     """Encode training data: a `datasets.Dataset` to another one, a list of examples, or other rows, to a list.
 
     Args:
         data: examples, or rows in this library's JSONL schema.
-        tokenizer, max_length, content: see `encode_examples`.
+        tokenizer, max_length, content, chat_template_kwargs: see `encode_examples`.
         num_proc: for a `datasets.Dataset`, the number of processes.
 
     Raises:
@@ -77,9 +80,9 @@ def encode(
         AlignmentError, ConfigError: as `encode_examples`.
     """
     if isinstance(data, Dataset):
-        return encode_dataset(data, tokenizer, max_length, content, num_proc)
-    examples = data if isinstance(data, Sequence) else examples_from_dataset(data)
-    return encode_examples(examples, tokenizer, max_length, content, MAX_NAMED)
+        return encode_dataset(data, tokenizer, max_length, content, num_proc, chat_template_kwargs)
+    rows = data if isinstance(data, Sequence) else examples_from_dataset(data)
+    return encode_examples(rows, tokenizer, max_length, content, MAX_NAMED, chat_template_kwargs)
 
 
 def encode_dataset(
@@ -88,12 +91,13 @@ def encode_dataset(
     max_length: int | None = None,
     content: bool = False,
     num_proc: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, AlignmentReport]:
     """Encode a data set in the JSONL schema, or in TRL's, batch by batch.
 
     Args:
         dataset: the rows; one on disk gives features on disk, in its cache folder, one in memory features in memory.
-        tokenizer, max_length, content: see `encode_examples`.
+        tokenizer, max_length, content, chat_template_kwargs: see `encode_examples`.
         num_proc: the number of processes; None and 1 are this one.
 
     Returns:
@@ -110,7 +114,8 @@ def encode_dataset(
     dataset = _with_what_is_read(dataset)
     schema = _SCHEMA.append(pa.field("content", pa.list_(pa.int8()))) if content else _SCHEMA
     schema = schema.append(pa.field(_REPORT, pa.string()))
-    settings = {"max_length": max_length, "content": content}
+    kwargs = dict(chat_template_kwargs or {})
+    settings = {"max_length": max_length, "content": content, "chat_template_kwargs": kwargs}
     encoded = dataset.map(
         _encode_rows,
         batched=True,
@@ -132,11 +137,11 @@ def _encode_rows(
 ) -> pa.Table:
     names = list(batch)
     rows = zip(*(batch[name] for name in names), strict=True)
-    examples = [
+    given = [
         example_from_dict(dict(zip(names, row, strict=True)), f"row {index}", f"row-{index}")
         for index, row in zip(indices, rows, strict=True)
     ]
-    features, report = encode_examples(examples, tokenizer, **settings, max_named=MAX_NAMED)
+    features, report = encode_examples(given, tokenizer, **settings, max_named=MAX_NAMED)
     if not features:  # a batch without a row could not bring its report
         features = [{name: [] for name in schema.names}]
     columns: dict[str, list[Any]] = {name: [feature[name] for feature in features] for name in schema.names[:-1]}
@@ -192,7 +197,17 @@ def _digest(name: str) -> int:
 def _fingerprint(dataset: Dataset, tokenizer: Any, settings: Mapping[str, Any]) -> str:
     """Names the result in the cache of `datasets`: the same data, tokenizer, settings and code give the same name."""
     fast_backend(tokenizer)  # sets truncation and padding as they will be: older versions of `datasets` hash them too
-    modules = (sys.modules[__name__], alignment, alignment_report, records, rendering, supervision)
+    data_model = (examples, messages, records)
+    modules = (
+        sys.modules[__name__],
+        alignment,
+        alignment_report,
+        *data_model,
+        places,
+        renderer,
+        tokenized,
+        supervision,
+    )
     code = [inspect.getsource(module) for module in modules]
     libraries = [tokenizers.__version__, transformers.__version__]
     return str(Hasher.hash([dataset._fingerprint, tokenizer, settings, code, libraries]))

@@ -31,8 +31,32 @@ REJECTED = "rejected in review"
 OUTVOTED = "outvoted"
 """`RefusedLink.reason` of a link that fits the text: a person, or the majority of several annotators, is against it."""
 
+MESSAGE_KEYS = ("role", "content", "name", "weight", "reasoning_content")
+"""What a message may have; the first two are needed."""
+
+_RENDERING = frozenset(
+    {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "tokenizer_kwargs"}
+    | {"return_dict", "return_tensors", "return_assistant_tokens_mask", "padding", "truncation", "max_length"}
+    | {"sanitize_control_tokens"}
+)
+"""Arguments of `apply_chat_template` that are no variables of a template."""
+
 FAILED = "no annotation: "
 """Begins `RefusedLink.reason` of the one refusal of an example about which an annotator could say nothing."""
+
+
+def check_template_kwargs(given: Any, where: str) -> None:
+    """Refuse what is no mapping of variables for a chat template.
+
+    Raises:
+        DataError: it is none, or sets what is this library's to say.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"{where}: chat_template_kwargs must be a mapping of names to values, got {shown(given)}")
+    if ours := sorted(_RENDERING & given.keys()):
+        raise DataError(
+            f"{where}: chat_template_kwargs has {', '.join(ours)}, which rendering sets by itself; leave it out"
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -105,10 +129,27 @@ class RefusedLink:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Args:
+        role: who speaks: "system", "user", "assistant", "tool", ... as the chat template knows them.
+        content: what is said; the text that spans count in.
+        name: the speaker's, for templates that write it.
+        weight: 1, or 0 for an answer that is not to be learned, as in OpenAI's format; None is not given.
+        reasoning_content: the thought before the content, for templates that write it.
+    """
 
     role: str
     content: str
+    name: str | None = None
+    weight: int | None = None
+    reasoning_content: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as chat templates and records have it, without what is not given."""
+        optional = {key: getattr(self, key) for key in MESSAGE_KEYS[2:]}
+        given = {key: value for key, value in optional.items() if value is not None}
+        return {"role": self.role, "content": self.content, **given}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +164,7 @@ class Example:
         links: the causal links; none is legal, the example then trains on cross-entropy alone.
         refused: links that were given and could not be used, kept so that they are counted and reported.
         metadata: carried along, never read by training.
+        chat_template_kwargs: variables for the chat template, such as `enable_thinking` or `tools`, as JSON has them.
     """
 
     id: str
@@ -132,6 +174,7 @@ class Example:
     links: tuple[CausalLink, ...] = ()
     refused: tuple[RefusedLink, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("messages", "links", "refused"):
@@ -146,9 +189,12 @@ class Example:
                 f"example {shown(self.id)}: the last message is what the model learns to write, so its role must be "
                 f"'assistant', got {shown(self.messages[-1].role)}"
             )
+        check_template_kwargs(self.chat_template_kwargs, f"example {shown(self.id)}")
         fields = self.fields
         for name, text in fields.items():
             self._check_text(name, text)
+        for index, message in enumerate(self.messages):
+            self._check_message(message, f"messages[{index}]")
         order = {name: index for index, name in enumerate(fields)}
         for link in (*self.links, *(refusal.link for refusal in self.refused if refusal.link is not None)):
             for span in (link.effect, *link.causes):
@@ -194,6 +240,16 @@ class Example:
                 f"example {shown(self.id)}: {name} holds half of a surrogate pair at position {error.start}, which is "
                 "no character and which no tokenizer reads; repair the text where it was cut or decoded"
             ) from None
+
+    def _check_message(self, message: Message, name: str) -> None:
+        for key in ("name", "reasoning_content"):
+            if (text := getattr(message, key)) is not None:
+                self._check_text(f"{name}.{key}", text)
+        if message.weight not in (None, 0, 1):
+            raise DataError(
+                f"example {shown(self.id)}: {name}.weight is {shown(message.weight)}; expected 1, or 0 for "
+                "an answer that is not to be learned"
+            )
 
     def _check_span(self, span: Span, fields: Mapping[str, str]) -> None:
         text = fields.get(span.field)

@@ -1,7 +1,8 @@
 """An example as a record of this library's JSONL schema, and back.
 
 A record is `{"schema": "cattune/1", "id": .., "prompt": .., "completion": .., "links": [..], "refused": [..],
-"metadata": {..}}`, or has `"messages": [{"role": .., "content": ..}, ..]` instead of prompt and completion. A link is
+"metadata": {..}}`, or has `"messages": [{"role": .., "content": ..}, ..]` instead of prompt and completion, and then
+perhaps `"chat_template_kwargs": {..}`. A message may also have `name`, `weight` and `reasoning_content`. A link is
 `{"effect": SPAN, "causes": [SPAN, ..], "weight": 1.0, "source": ".."}`, and a SPAN is `{"field": .., "start": ..,
 "end": .., "text": ..}`. A link may also have `method`, `score` and `status`, written where they are not the defaults of
 `CausalLink`, and an entry of `refused` the `link` that was rejected. The text of a span is there for people; where it
@@ -13,11 +14,12 @@ completion may be lists of messages, and keys that the schema does not know beco
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
+from cattune.data.fields import Place, at_place, from_json, list_of, mapping, text_of
+from cattune.data.messages import TEMPLATE_KEYS, read_messages, read_template_kwargs
 from cattune.errors import DataError
 from cattune.examples import SCHEMA, CausalLink, Example, Message, RefusedLink, Span
 from cattune.io import listed, number_text, shown
@@ -30,9 +32,6 @@ _USUAL = {"method": "exact", "score": 1.0, "status": "proposed"}  # the defaults
 _SPAN_KEYS = ("field", "start", "end", "text")
 _KEYS = frozenset({"schema", "id", "prompt", "completion", "messages", "links", "refused", "metadata"})
 
-_Place: TypeAlias = "str | tuple[_Place, str] | tuple[_Place, str, int]"
-"""Where a value of a record stands; put into words only when something is wrong with it, or reading would be slow."""
-
 
 def example_to_dict(example: Example) -> dict[str, Any]:
     """The record of an example; `example_from_dict` gives an equal example back.
@@ -42,17 +41,19 @@ def example_to_dict(example: Example) -> dict[str, Any]:
     """
     record: dict[str, Any] = {"schema": SCHEMA, "id": example.id}
     if example.messages:
-        record["messages"] = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+        record["messages"] = [turn.to_dict() for turn in example.messages]
     else:
         record |= {"prompt": example.prompt, "completion": example.completion}
     record["links"] = [_link_to_dict(example, link) for link in example.links]
     if example.refused:
         record["refused"] = [_refused_to_dict(example, refusal) for refusal in example.refused]
-    if example.metadata:
-        try:
-            record["metadata"] = _json_value(example.metadata)
-        except (TypeError, RecursionError) as error:
-            raise DataError(f"example {shown(example.id)}: the metadata cannot be written as JSON: {error}") from None
+    for key in ("chat_template_kwargs", "metadata"):
+        if value := getattr(example, key):
+            try:
+                record[key] = _json_value(value)
+            except (TypeError, RecursionError) as error:
+                name = shown(example.id)
+                raise DataError(f"example {name}: the {key} cannot be written as JSON: {error}") from None
     return record
 
 
@@ -80,11 +81,14 @@ def example_from_dict(record: Mapping[str, Any], where: str = "record", default_
     inside = f"{where}, example {shown(name)}"
     prompt, completion, messages = _content(given, inside)
     texts: list[tuple[Span, str]] = []
-    links = [_link(link, (inside, "links", i), texts) for i, link in enumerate(_list(given, "links", inside))]
-    refused = [_refused(item, (inside, "refused", i), texts) for i, item in enumerate(_list(given, "refused", inside))]
-    metadata = _metadata(given, inside)
+    links = [_link(link, (inside, "links", i), texts) for i, link in enumerate(list_of(given, "links", inside))]
+    refused = [
+        _refused(item, (inside, "refused", i), texts) for i, item in enumerate(list_of(given, "refused", inside))
+    ]
+    metadata = _metadata(given, bool(messages), inside)
+    kwargs = read_template_kwargs(given, inside) if messages else {}
     try:
-        example = Example(name, prompt, completion, messages, tuple(links), tuple(refused), metadata)
+        example = Example(name, prompt, completion, messages, tuple(links), tuple(refused), metadata, kwargs)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     _check_texts(example, texts, inside)
@@ -110,7 +114,7 @@ def _content(record: Mapping[str, Any], where: str) -> tuple[str | None, str | N
     if "messages" in record:
         if pair != [None, None]:
             raise DataError(f"{where}: has both 'messages' and a prompt or completion; keep one of the two forms")
-        return None, None, _messages(record["messages"], f"{where}, field 'messages'")
+        return None, None, read_messages(record["messages"], f"{where}, field 'messages'")
     for key, value in zip(("prompt", "completion"), pair, strict=True):
         if value is None:
             found = listed(record)
@@ -124,49 +128,39 @@ def _content(record: Mapping[str, Any], where: str) -> tuple[str | None, str | N
     if isinstance(prompt, str) or isinstance(completion, str):
         raise DataError(f"{where}: 'prompt' and 'completion' must both be strings or both be lists of messages")
     turns = [
-        _messages(value, f"{where}, field {key!r}") for key, value in (("prompt", prompt), ("completion", completion))
+        read_messages(value, f"{where}, field {key!r}")
+        for key, value in (("prompt", prompt), ("completion", completion))
     ]
     return None, None, turns[0] + turns[1]
 
 
-def _messages(value: Any, where: str) -> tuple[Message, ...]:
-    if not _is_list(value) or not value:
-        raise DataError(f"{where}: expected text, or a list of messages that is not empty, got {shown(value)}")
-    return tuple(_message(message, f"{where}, message {i}") for i, message in enumerate(value))
-
-
-def _message(value: Any, where: str) -> Message:
-    message = _mapping(value, where, ("role", "content"))
-    return Message(_text(message, "role", where), _text(message, "content", where))
-
-
-def _link(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> CausalLink:
+def _link(value: Any, where: Place, texts: list[tuple[Span, str]]) -> CausalLink:
     """A link; those of its spans that say their text are added to `texts`, with that text."""
-    link = _mapping(value, where, _LINK_KEYS)
+    link = mapping(value, where, _LINK_KEYS)
     effect = _span(link.get("effect"), (where, "effect"), texts)
-    causes = [_span(cause, (where, "causes", i), texts) for i, cause in enumerate(_list(link, "causes", where))]
-    words = {key: _text(link, key, where) for key in ("source", "method", "status") if key in link}
+    causes = [_span(cause, (where, "causes", i), texts) for i, cause in enumerate(list_of(link, "causes", where))]
+    words = {key: text_of(link, key, where) for key in ("source", "method", "status") if key in link}
     numbers = {key: _number(link, key, where) for key in ("weight", "score") if key in link}
     try:
         return CausalLink(effect, tuple(causes), **words, **numbers)  # type: ignore[arg-type]
     except DataError as error:
-        raise DataError(f"{_at(where)}: {error}") from None
+        raise DataError(f"{at_place(where)}: {error}") from None
 
 
-def _span(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> Span:
-    given = _mapping(value, where, _SPAN_KEYS)
-    field = _text(given, "field", where)
+def _span(value: Any, where: Place, texts: list[tuple[Span, str]]) -> Span:
+    given = mapping(value, where, _SPAN_KEYS)
+    field = text_of(given, "field", where)
     start, end = _position(given, "start", where), _position(given, "end", where)
     try:
         span = Span(field, start, end)
     except DataError as error:
-        raise DataError(f"{_at(where)}: {error}") from None
+        raise DataError(f"{at_place(where)}: {error}") from None
     if "text" in given:
-        texts.append((span, _text(given, "text", where)))
+        texts.append((span, text_of(given, "text", where)))
     return span
 
 
-def _position(span: Mapping[str, Any], key: str, where: _Place) -> int:
+def _position(span: Mapping[str, Any], key: str, where: Place) -> int:
     value = span.get(key)
     if type(value) is int:
         return value
@@ -175,36 +169,34 @@ def _position(span: Mapping[str, Any], key: str, where: _Place) -> int:
             raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise DataError(f"{_at(where)}.{key}: expected a whole number of code points, got {shown(value)}") from None
+        raise DataError(
+            f"{at_place(where)}.{key}: expected a whole number of code points, got {shown(value)}"
+        ) from None
 
 
-def _number(record: Mapping[str, Any], key: str, where: _Place) -> float:
+def _number(record: Mapping[str, Any], key: str, where: Place) -> float:
     value = record[key]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{_at(where)}: {key!r} must be a number, got {shown(value)}")
+        raise DataError(f"{at_place(where)}: {key!r} must be a number, got {shown(value)}")
     try:
         return float(value)
     except OverflowError as error:
-        raise DataError(f"{_at(where)}: {key!r}: {error}") from None
+        raise DataError(f"{at_place(where)}: {key!r}: {error}") from None
 
 
-def _refused(value: Any, where: _Place, texts: list[tuple[Span, str]]) -> RefusedLink:
-    refusal = _mapping(value, where, ("effect", "cause", "reason", "link"))
-    cause = _text(refusal, "cause", where) if "cause" in refusal else None
+def _refused(value: Any, where: Place, texts: list[tuple[Span, str]]) -> RefusedLink:
+    refusal = mapping(value, where, ("effect", "cause", "reason", "link"))
+    cause = text_of(refusal, "cause", where) if "cause" in refusal else None
     link = _link(refusal["link"], (where, "link"), texts) if "link" in refusal else None
-    return RefusedLink(_text(refusal, "effect", where), cause, _text(refusal, "reason", where), link)
+    return RefusedLink(text_of(refusal, "effect", where), cause, text_of(refusal, "reason", where), link)
 
 
-def _metadata(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    metadata = record.get("metadata", {})
-    if isinstance(metadata, str):
-        try:
-            metadata = json.loads(metadata)
-        except (ValueError, RecursionError):
-            raise DataError(f"{where}: 'metadata' is a string, but not JSON: {shown(metadata)}") from None
+def _metadata(record: Mapping[str, Any], is_conversation: bool, where: str) -> dict[str, Any]:
+    metadata = from_json(record.get("metadata", {}), "metadata", where)
     if not isinstance(metadata, Mapping):
         raise DataError(f"{where}: 'metadata' must be a mapping, or a string with one in JSON, got {shown(metadata)}")
-    others = {key: value for key, value in record.items() if key not in _KEYS}
+    known = _KEYS.union(TEMPLATE_KEYS if is_conversation else ())
+    others = {key: value for key, value in record.items() if key not in known}
     if others and "schema" in record:
         names = listed(others)
         raise DataError(f"{where}: {SCHEMA} has no key {names}; move what is yours into 'metadata'")
@@ -223,44 +215,6 @@ def _check_texts(example: Example, spans: list[tuple[Span, str]], where: str) ->
                 f"{where}: the span {span.field}[{span.start}:{span.end}] covers {shown(found)}, but its 'text' is "
                 f"{shown(text)}; positions count Unicode code points, not UTF-16 units or bytes"
             )
-
-
-def _at(where: _Place) -> str:
-    if isinstance(where, str):
-        return where
-    return f"{_at(where[0])}, {where[1]}" + "".join(f"[{index}]" for index in where[2:])
-
-
-def _mapping(value: Any, where: _Place, keys: Sequence[str]) -> dict[str, Any]:
-    """The mapping without its empty values; keys that would be lost are refused."""
-    if type(value) is not dict and not isinstance(value, Mapping):
-        raise DataError(f"{_at(where)}: expected a mapping with {', '.join(keys)}, got {shown(value)}")
-    given = {key: item for key, item in value.items() if item is not None}
-    for key in given:
-        if key not in keys:
-            raise DataError(f"{_at(where)}: unknown key {shown(key)}; the keys are {', '.join(keys)}")
-    return given
-
-
-def _list(record: Mapping[str, Any], key: str, where: _Place) -> Sequence[Any]:
-    value = record.get(key, [])
-    if not _is_list(value):
-        raise DataError(f"{_at(where)}: {key!r} must be a list, got {shown(value)}")
-    items: Sequence[Any] = value
-    return items
-
-
-def _is_list(value: Any) -> bool:
-    return type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
-
-
-def _text(record: Mapping[str, Any], key: str, where: _Place) -> str:
-    if key not in record:
-        raise DataError(f"{_at(where)}: the field {key!r} is missing")
-    value = record[key]
-    if not isinstance(value, str):
-        raise DataError(f"{_at(where)}: {key!r} must be a string, got {shown(value)}")
-    return value
 
 
 def _link_to_dict(example: Example, link: CausalLink) -> dict[str, Any]:

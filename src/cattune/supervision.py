@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import gc
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeAlias
 
-from cattune.alignment import Tokens, encode_texts, fast_backend
+from cattune.alignment import Tokens, fast_backend
 from cattune.alignment_report import AlignmentReport
 from cattune.errors import AlignmentError, ConfigError
 from cattune.examples import CausalLink, Example, Span
 from cattune.io import shown
-from cattune.rendering import Renderer, Rendering
+from cattune.rendering import Renderer, Rendering, TemplateError
+from cattune.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
 
 __all__ = ["IGNORED", "AlignmentReport", "encode_examples", "generation_prefix"]
 
@@ -36,6 +37,7 @@ def encode_examples(
     max_length: int | None = None,
     content: bool = False,
     max_named: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], AlignmentReport]:
     """Turn examples into token ids, labels and supervision, as plain lists.
 
@@ -51,61 +53,54 @@ def encode_examples(
         max_length: keep at most this many tokens, the first ones; None keeps all.
         content: whether to mark content tokens.
         max_named: the report names the first so many losses of each reason and counts the others; None names all.
+        chat_template_kwargs: variables for the chat template; an example's own come first.
 
     Returns:
-        A feature for each example that keeps a completion token, in order, and the report on all of them.
+        A feature for each example that its template renders and that keeps a completion token, in order, and the
+        report on all of them.
 
     Raises:
-        AlignmentError: the tokenizer gives no offsets, or the chat template does not fit.
+        AlignmentError: the tokenizer gives no offsets, or has no chat template for a conversation.
         ConfigError: max_length is less than 2, so that no row could predict a token.
     """
     if max_length is not None and max_length < 2:
         raise ConfigError(f"max_length is {max_length}; expected 2 or more, or None, since token 0 is never predicted")
     features = []
-    supervisor = _Supervisor(tokenizer.eos_token_id if fast_backend(tokenizer) else None, max_length, max_named)
-    render = Renderer(tokenizer)
+    fast_backend(tokenizer)  # refuses a slow tokenizer before it is asked for anything else
+    supervisor = _Supervisor(tokenizer, max_length, max_named, content)
+    render = Renderer(tokenizer, chat_template_kwargs)
     iterator = iter(examples)
     while batch := list(islice(iterator, _BATCH)):
         with _collection_paused():
-            for example, rendering, tokens in _encode(batch, tokenizer, render):
-                feature = supervisor.feature(example, rendering, tokens)
+            for encoded in tokenize_examples(batch, tokenizer, render):
+                feature = supervisor.feature(encoded)
                 if feature is not None:
-                    if content:
-                        feature["content"] = _content(rendering, tokens, len(feature["input_ids"]))
                     features.append(feature)
     return features, supervisor.report
 
 
-def generation_prefix(example: Example, tokenizer: Any) -> list[int]:
+def generation_prefix(
+    example: Example, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
     """The token ids that generation starts from: the very same that training sees before its first label.
 
     They come from tokenizing prompt and completion as one text, so a token that straddles the boundary is not in them.
 
     Raises:
+        TemplateError: the chat template cannot render the example.
         AlignmentError: nothing comes before the completion; or as `encode_examples`.
     """
     fast_backend(tokenizer)  # refuses a slow tokenizer before it is asked for a template
-    (_, rendering, tokens) = next(_encode([example], tokenizer, Renderer(tokenizer)))
-    boundary = tokens.boundary(rendering.completion_start)
+    (encoded,) = tokenize_examples([example], tokenizer, Renderer(tokenizer, chat_template_kwargs))
+    if isinstance(encoded, LeftOut):
+        raise encoded.error
+    boundary = encoded.tokens.boundary(encoded.rendering.completion_start)
     if boundary == 0:
         raise AlignmentError(
             f"example {shown(example.id)}: no token comes before the completion, so there is nothing to generate from; "
             "give a prompt, or a tokenizer that begins texts with a special token"
         )
-    return tokens.ids[:boundary]
-
-
-def _encode(batch: list[Example], tokenizer: Any, render: Renderer) -> Iterator[tuple[Example, Rendering, Tokens]]:
-    """Render and tokenize a batch; each text ends with one EOS, unless a template wrote it or there is no EOS."""
-    eos = tokenizer.eos_token_id
-    renderings = [render(example) for example in batch]
-    plain = encode_texts([r.text for r in renderings if not r.templated], tokenizer, add_special_tokens=True)
-    templated = encode_texts([r.text for r in renderings if r.templated], tokenizer, add_special_tokens=False)
-    for example, rendering in zip(batch, renderings, strict=True):
-        tokens = next(templated if rendering.templated else plain)
-        if not rendering.templated:
-            _end_once(tokens, eos)
-        yield example, rendering, tokens
+    return encoded.tokens.ids[:boundary]
 
 
 @contextmanager
@@ -120,27 +115,22 @@ def _collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _end_once(tokens: Tokens, eos: int | None) -> None:
-    """End the ids with EOS, unless the text or the tokenizer already did; if both did, the tokenizer's own goes."""
-    ids = tokens.ids
-    if eos is None:
-        return
-    if len(ids) > tokens.last > tokens.first and ids[-1] == ids[-2] == eos:
-        ids.pop()
-    elif len(ids) <= tokens.first or ids[-1] != eos:
-        ids.append(eos)
-
-
 class _Supervisor:
     """Builds the features, one example after the other, and the report on all of them."""
 
-    def __init__(self, eos: int | None, max_length: int | None, max_named: int | None) -> None:
-        self.eos = eos
+    def __init__(self, tokenizer: Any, max_length: int | None, max_named: int | None, content: bool) -> None:
+        self.tokenizer = tokenizer
+        self.eos = tokenizer.eos_token_id
         self.max_length = max_length
+        self.content = content
         self.report = AlignmentReport(max_named=max_named)
 
-    def feature(self, example: Example, rendering: Rendering, tokens: Tokens) -> dict[str, Any] | None:
-        """The example's feature, or None when truncation leaves no completion token to learn."""
+    def feature(self, encoded: Encoded | LeftOut) -> dict[str, Any] | None:
+        """The example's feature, or None when it has none, or truncation leaves no completion token to learn."""
+        if isinstance(encoded, LeftOut):
+            self._leave_out(*encoded)
+            return None
+        example, rendering, tokens, end = encoded
         report, full = self.report, len(tokens.ids)
         boundary = tokens.boundary(rendering.completion_start)
         length = full if self.max_length is None else min(self.max_length, full)
@@ -148,6 +138,7 @@ class _Supervisor:
         self.lost_rows: dict[int, str] = {}
 
         report.examples += 1
+        report.altered += bool(rendering.altered)
         report.truncated += length < full
         report.truncated_tokens += full - length
         if boundary < tokens.last and tokens.offsets[boundary][0] < rendering.completion_start:
@@ -163,6 +154,8 @@ class _Supervisor:
         if not kept:
             return None
         labels = [IGNORED] * boundary + tokens.ids[boundary:length]
+        if length == full:
+            self._note_end(example, end)
         if boundary == 0:
             labels[0] = IGNORED
             report.lose(example, "label: nothing comes before the first token", "the prompt has no token")
@@ -172,7 +165,26 @@ class _Supervisor:
             "query_rows": rows,
             "causal_keys": keys,
             "causal_weights": weights,
+            **({"content": _content(encoded, length)} if self.content else {}),
         }
+
+    def _leave_out(self, example: Example, error: TemplateError) -> None:
+        """Count an example that has no text, with all of its links."""
+        self.report.examples += 1
+        self.report.left_out += 1
+        self.report.lose(example, f"example: {error.reason}", error.detail)
+        self.example, self.length, self.lost_rows = example, 0, {}
+        self._links(lambda span: ())
+
+    def _note_end(self, example: Example, end: End) -> None:
+        """Count what the labels end with, and say where the chat template leaves that open."""
+        self.report.ends.update(self.tokenizer.convert_ids_to_tokens(list(end.ids)))
+        if end.by_eos:
+            reason = "label: the chat template writes no end of turn, EOS was put there"
+            self.report.lose(example, reason, "in plain transformers too, the model stops at EOS")
+        elif not end.ids:
+            reason = "label: no token ends the completion, so the model does not learn to stop"
+            self.report.lose(example, reason, "the tokenizer has no EOS; set tokenizer.eos_token")
 
     def _links(self, find: Callable[[Span], Sequence[int]]) -> dict[int, _Keys]:
         """Each token that a row of a link's effect predicts, with the keys of all links that name it.
@@ -290,9 +302,10 @@ def _merge(one: _Keys, other: _Keys) -> _Keys:
     return keys, [largest[key] for key in keys]
 
 
-def _content(rendering: Rendering, tokens: Tokens, length: int) -> list[int]:
+def _content(encoded: Encoded, length: int) -> list[int]:
     """1 where a token before the completion touches a letter or a digit of a field, else 0."""
     marks = [0] * length
+    _, rendering, tokens, _ = encoded
     text, boundary = rendering.text, min(tokens.boundary(rendering.completion_start), length)
     for _, start, end, text_start in rendering.pieces[:-1]:
         text_end = text_start + end - start

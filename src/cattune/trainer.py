@@ -26,6 +26,7 @@ from cattune.errors import AlignmentError, ConfigError
 from cattune.examples import Example
 from cattune.meter import Meter
 from cattune.re_attention import ReAttention
+from cattune.rendering.stopping import add_stop_tokens, save_generation_settings
 from cattune.schedules import gamma_at
 from cattune.supervision import IGNORED
 
@@ -82,6 +83,7 @@ class CATTrainer(Trainer):
         if train_dataset is not None:
             train_features, self.alignment = _encode(train_dataset, processing_class, args)
             _check_trains_something(train_features, self.alignment, args)
+            add_stop_tokens(model, processing_class, self.alignment.ends)
         eval_features: Any = None
         if isinstance(eval_dataset, Mapping):
             eval_features = {name: _encode(data, processing_class, args)[0] for name, data in eval_dataset.items()}
@@ -218,6 +220,12 @@ class CATTrainer(Trainer):
                 output.metrics[f"{metric_key_prefix}_{name}"] = figures[name]
         return output
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Saves the tokens to stop at with an adapter too."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_generation_settings(self.accelerator.unwrap_model(self.model), output_dir or self.args.output_dir)
+
     def _at_once(self, model: nn.Module, num_tokens: int, grad: bool) -> bool:
         """Whether each layer's rows are computed in its own forward, which takes least memory, or all at the end.
 
@@ -283,6 +291,7 @@ def _encode(
             max_length=args.max_length,
             content=args.objective == "contrast",
             num_proc=args.dataset_num_proc,
+            chat_template_kwargs=args.chat_template_kwargs,
         )
     if args.strict and report.problems:
         raise AlignmentError(f"strict: not every causal link can be used\n{report.summary()}")
@@ -298,7 +307,7 @@ def _check_trains_something(features: list[dict[str, Any]] | Dataset, report: Al
             f"mend the links, or set gamma to 0 for plain fine-tuning\n{report.summary()}"
         )
     if report.problems:
-        logger.warning("some causal links of the training set are not used\n%s", report.summary())
+        logger.warning("not all of the training set is used as it is given\n%s", report.summary())
 
 
 def _padding_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
 from cattune.cli.files import check_outputs
+from cattune.cli.template import add_template_option
 from cattune.errors import AlignmentError
 from cattune.grounding import OCCURRENCES
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 TINY = "tiny"
 _SHOWN = 5
 
+_SETTINGS = ("file", "tokenizer", "occurrences", "max_length", "chat_template_kwargs")
+
 _ADVICE = {
     "not in the text": "write a phrase exactly as it stands in the prompt or the completion",
     "after its effect": "name causes that stand before their effect: a causal model reads from left to right",
@@ -32,6 +35,7 @@ _ADVICE = {
     "not a mapping": 'write a link as {"effect": ["cause", "cause"]}',
     "truncated away": "allow more tokens with --max-length, or shorten the examples",
     "no token touches": "let the span cover characters that the tokenizer and the chat template keep",
+    "chat template": "give the texts as the template writes them, or variables for it with --chat-template-kwargs",
     "every visible token": "leave tokens that are no cause before the effect, or name fewer causes",
 }
 """What to do about a reason that contains these words."""
@@ -78,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
         "--trust-remote-code", action="store_true", help="let code that the tokenizer's folder brings along run"
     )
     parser.add_argument("--max-length", type=int, metavar="N", help="cut examples to N tokens, as training would")
+    add_template_option(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 2 if any link, or part of one, is not used")
     parser.add_argument("--overwrite", action="store_true", help="replace the report if it exists")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
@@ -102,10 +107,12 @@ def run(args: argparse.Namespace) -> int:
     from cattune.supervision import encode_examples
 
     tokenizer = _tokenizer(args.tokenizer, examples, args.trust_remote_code)
-    _, report = encode_examples(examples, tokenizer, max_length=args.max_length)
+    _, report = encode_examples(
+        examples, tokenizer, max_length=args.max_length, chat_template_kwargs=args.chat_template_kwargs
+    )
     # A refusal without a cause is a whole link's.
     refused = [refusal.cause is None for example in examples for refusal in example.refused]
-    settings = {key: getattr(args, key) for key in ("file", "tokenizer", "occurrences", "max_length")}
+    settings = {key: getattr(args, key) for key in _SETTINGS}
     record = {
         **report.to_dict(),
         "refused_links": refused.count(True),
@@ -180,6 +187,11 @@ def _notes(record: dict[str, Any]) -> list[str]:
     notes = []
     if record["examples_without_links"]:
         notes.append(f"{record['examples_without_links']} examples have no link: they train on cross-entropy alone")
+    if record["altered"]:
+        notes.append(
+            f"{record['altered']} examples have an earlier message that the chat template cuts or rewrites: links to "
+            "what it leaves out are lost"
+        )
     if record["truncated"]:
         notes.append(
             f"{record['truncated']} examples are cut to --max-length: {record['truncated_tokens']} tokens lost"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from cattune.cli import printable
 from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
+from cattune.cli.template import add_template_option
 from cattune.errors import ConfigError
+
+_SETTINGS = ("model", "batch_size", "max_new_tokens", "by", "chat_template_kwargs")
 
 _EPILOG = """\
 examples:
@@ -56,6 +61,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, metavar="N", help="length limit (default: the longest target's tokens + 2)"
     )
+    add_template_option(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace the output files if they exist")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
@@ -88,8 +94,14 @@ def run(args: argparse.Namespace) -> int:
                 max_new_tokens=args.max_new_tokens,
                 by=args.by,
                 progress=partial(update, name, "answering"),
+                chat_template_kwargs=args.chat_template_kwargs,
             )
-    settings = {key: getattr(args, key) for key in ("model", "batch_size", "max_new_tokens", "by")}
+    for name, result in results.items():
+        if result.left_out:
+            why = next(iter(result.left_out.values()))
+            counts = f"{len(result.left_out)} of {len(splits[name])} examples"
+            print(printable(f"{name}: {counts} are left out, the first for this: {why}"), file=sys.stderr)
+    settings = {key: getattr(args, key) for key in _SETTINGS}
     record = {
         "splits": {name: result.to_dict() for name, result in results.items()},
         "provenance": provenance(**settings, data=files, device=str(model.device)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
-from cattune.evaluation.generation import SPARE_TOKENS, Progress, encode_prompts, generate_greedily
+from cattune.evaluation.generation import SPARE_TOKENS, Completion, Progress, encode_prompts, generate_greedily
 from cattune.evaluation.scores import Scores, exact_match, majority_label, numeric_match, score
 from cattune.examples import Example
 from cattune.io import write_jsonl
@@ -54,7 +54,8 @@ class SplitResult:
         majority_label: the split's most frequent target.
         majority: the scores of giving that answer to every example.
         unfinished: number of predictions that the limit of new tokens cut off.
-        samples: one for each example, in their order.
+        samples: one for each example that the chat template renders, in their order.
+        left_out: the id of each example that it does not render, and why.
         grouped_by: the metadata key that `groups` are made by, if any.
         groups: scores of the examples that share a value of that key.
     """
@@ -64,6 +65,7 @@ class SplitResult:
     majority: Scores
     unfinished: int
     samples: tuple[Sample, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
     grouped_by: str | None = None
     groups: Mapping[str, Scores] = field(default_factory=dict)
 
@@ -88,6 +90,8 @@ class SplitResult:
         for key in ("recall", "rare_labels"):  # of a constant answer they say nothing that the other scores do not
             del majority[key]
         record = {**self.scores.to_dict(), "unfinished": self.unfinished, "majority": majority}
+        if self.left_out:
+            record["left_out"] = dict(self.left_out)
         if self.grouped_by is not None:
             record["grouped_by"] = self.grouped_by
             record["groups"] = {name: scores.to_dict() for name, scores in self.groups.items()}
@@ -103,6 +107,7 @@ def evaluate_model(
     max_new_tokens: int | None = None,
     by: str | None = None,
     progress: Progress | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> SplitResult:
     """Generate a completion for each example and score it.
 
@@ -114,14 +119,15 @@ def evaluate_model(
         max_new_tokens: how many tokens a completion may have; by default `SPARE_TOKENS` more than the longest target.
         by: a metadata key; its values group the examples, and each group is scored by itself.
         progress: told (examples done, examples in all) after each batch.
+        chat_template_kwargs: variables for the chat template, as the model was trained with.
 
     Raises:
-        DataError: no example, or one without a prompt or target token.
-        AlignmentError: the tokenizer or its chat template does not fit.
+        DataError: no example, none that its chat template renders, or one without a prompt or target token.
+        AlignmentError: the tokenizer does not fit.
         ConfigError: a setting is out of range, the model cannot generate, or no example has the key `by`.
     """
     groups = _group_names(examples, by)
-    prompts = encode_prompts(examples, tokenizer)
+    prompts = encode_prompts(examples, tokenizer, chat_template_kwargs)
     completions = generate_greedily(
         model,
         tokenizer,
@@ -130,20 +136,27 @@ def evaluate_model(
         batch_size=batch_size,
         progress=progress,
     )
+    kept = [(e, g) for i, (e, g) in enumerate(zip(examples, groups, strict=True)) if i not in prompts.left_out]
+    texts = zip(prompts.targets, prompts.openings, completions, strict=True)
     samples = tuple(
-        Sample(
-            id=example.id,
-            prompt_tail=_prompt(example)[-PROMPT_TAIL:],
-            target=example.target,
-            prediction=completion.text,
-            exact=exact_match(completion.text, example.target),
-            numeric=numeric_match(completion.text, example.target),
-            finished=completion.finished,
-            group=group,
-        )
-        for example, completion, group in zip(examples, completions, groups, strict=True)
+        _sample(example, group, target, opening, completion)
+        for (example, group), (target, opening, completion) in zip(kept, texts, strict=True)
     )
-    return _result(samples, by)
+    return _result(samples, by, {examples[i].id: reason for i, reason in prompts.left_out.items()})
+
+
+def _sample(example: Example, group: str | None, target: str, opening: str, completion: Completion) -> Sample:
+    prediction = completion.text.removeprefix(opening.strip()).strip()
+    return Sample(
+        id=example.id,
+        prompt_tail=_prompt(example)[-PROMPT_TAIL:],
+        target=target,
+        prediction=prediction,
+        exact=exact_match(prediction, target),
+        numeric=numeric_match(prediction, target),
+        finished=completion.finished,
+        group=group,
+    )
 
 
 def write_samples(path: str | Path, results: Mapping[str, SplitResult]) -> int:
@@ -153,7 +166,7 @@ def write_samples(path: str | Path, results: Mapping[str, SplitResult]) -> int:
     )
 
 
-def _result(samples: tuple[Sample, ...], by: str | None) -> SplitResult:
+def _result(samples: tuple[Sample, ...], by: str | None, left_out: Mapping[str, str]) -> SplitResult:
     targets = [sample.target for sample in samples]
     label, _ = majority_label(targets)
     names = sorted({sample.group for sample in samples if sample.group is not None})
@@ -163,6 +176,7 @@ def _result(samples: tuple[Sample, ...], by: str | None) -> SplitResult:
         majority=score([label] * len(targets), targets),
         unfinished=sum(not sample.finished for sample in samples),
         samples=samples,
+        left_out=left_out,
         grouped_by=by,
         groups={name: _score([sample for sample in samples if sample.group == name]) for name in names},
     )

@@ -6,17 +6,21 @@ the left), and their order is restored afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
 
+from cattune.alignment import fast_backend
 from cattune.errors import ConfigError, DataError
 from cattune.examples import Example
-from cattune.supervision import IGNORED, encode_examples
+from cattune.io import shown
+from cattune.rendering import Renderer
+from cattune.rendering.stopping import as_ids, end_ids
+from cattune.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,11 +40,20 @@ class Prompts:
         ids: for each example the token ids before its first label.
         longest_target: the largest number of labels that an example has, EOS included.
         stop_ids: token ids that end a completion: what training's labels end with.
+        stop_texts: texts that do, where a chat template ends its turns in plain text that no answer holds.
+        targets: for each example, the text that is wanted, as the model learns to write it.
+        openings: for each example, what the template writes by itself between prompt and answer, an empty thought
+            for instance, and the model therefore too.
+        left_out: the index of each example that the chat template cannot render, and why; they have no prompt.
     """
 
     ids: tuple[list[int], ...]
     longest_target: int
     stop_ids: frozenset[int]
+    stop_texts: frozenset[str] = frozenset()
+    targets: tuple[str, ...] = ()
+    openings: tuple[str, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +67,71 @@ class Completion:
     finished: bool
 
 
-def encode_prompts(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Prompts:
+def encode_prompts(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Prompts:
     """Tokenize each example as training does, and keep what comes before its first label.
 
+    Args:
+        examples: at least one.
+        tokenizer: a fast one.
+        chat_template_kwargs: variables for the chat template; an example's own come first.
+
     Raises:
-        DataError: there is no example, or one that has no prompt token or no target token.
-        AlignmentError: the tokenizer is not a fast one, or its chat template does not fit.
+        DataError: there is no example, none that its template renders, or one without a prompt or target token.
+        AlignmentError: the tokenizer is not a fast one, or has no chat template for a conversation.
     """
     if not examples:
         raise DataError("there is no example to evaluate; expected at least one")
-    features, report = encode_examples([replace(example, links=()) for example in examples], tokenizer)
-    if report.left_out:
-        names = ", ".join(repr(name) for name, _, _ in report.problems[:3])
+    fast_backend(tokenizer)  # refuses a slow tokenizer before it is asked for anything else
+    render = Renderer(tokenizer, chat_template_kwargs)
+    bare = [replace(example, links=(), refused=()) for example in examples]
+    rows, left_out = [], {}
+    for index, encoded in enumerate(tokenize_examples(bare, tokenizer, render)):
+        if isinstance(encoded, LeftOut):
+            left_out[index] = str(encoded.error)
+        else:
+            rows.append(_prompt(encoded))
+    if not rows:
+        raise DataError(f"the chat template renders none of the {len(examples)} examples; {left_out[0]}")
+    ids, sizes, ends, targets, openings = zip(*rows, strict=True)
+    texts = {end.text for end in ends if end.text}
+    return Prompts(
+        ids,
+        max(sizes),
+        frozenset(i for end in ends for i in end.ids),
+        frozenset(text for text in texts if not any(text in target for target in targets)),
+        targets,
+        openings,
+        left_out,
+    )
+
+
+def _prompt(encoded: Encoded) -> tuple[list[int], int, End, str, str]:
+    """An example's prompt, its number of labels, what ends it, what is wanted, and what comes before that by itself."""
+    example, rendering, tokens, end = encoded
+    start = tokens.boundary(rendering.completion_start)
+    labels = len(tokens.ids) - start
+    if labels == 0:
         raise DataError(
-            f"{report.left_out} of {report.examples} examples have a target without a token ({names}), and the "
-            "tokenizer has no EOS that would end it; give them a target, or set tokenizer.eos_token"
+            f"example {shown(example.id)} has a target without a token, and the tokenizer has no EOS that would end "
+            "it; give it a target, or set tokenizer.eos_token"
         )
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    ids: list[list[int]] = []
-    stop_ids: set[int] = set()
-    for example, feature in zip(examples, features, strict=True):
-        start = next(i for i, label in enumerate(feature["labels"]) if label != IGNORED)
-        if start == 0:
-            raise DataError(
-                f"example {example.id!r}: no token comes before the completion, so there is nothing to generate from; "
-                "give a prompt, or a tokenizer that begins texts with a special token"
-            )
-        ids.append(feature["input_ids"][:start])
-        stop_ids.update([i for i in feature["labels"][start:] if i in special][-1:])
-    longest = max(sum(label != IGNORED for label in feature["labels"]) for feature in features)
-    return Prompts(tuple(ids), longest, frozenset(stop_ids))
+    if start == 0:
+        raise DataError(
+            f"example {shown(example.id)}: no token comes before the completion, so there is nothing to generate from; "
+            "give a prompt, or a tokenizer that begins texts with a special token"
+        )
+    first, last = rendering.answer
+    return (
+        tokens.ids[:start],
+        labels,
+        end,
+        rendering.text[first:last],
+        rendering.text[rendering.completion_start : first],
+    )
 
 
 def generate_greedily(
@@ -97,9 +145,9 @@ def generate_greedily(
 ) -> list[Completion]:
     """Let the model continue each prompt with its most probable tokens.
 
-    A completion ends at an end token of the model's generation settings, of the tokenizer or of the training labels;
-    nothing else of the generation settings (sampling, penalties, ...) is used. The model's settings and training mode
-    are what they were afterwards.
+    A completion ends at an end token of the model's generation settings, of the tokenizer or of the training labels,
+    or at the text that ends a turn where that is plain text; nothing else of the generation settings (sampling,
+    penalties, ...) is used. The model's settings and training mode are what they were afterwards.
 
     Args:
         model: a causal language model.
@@ -116,7 +164,7 @@ def generate_greedily(
         ConfigError: a setting is out of range, or the model cannot generate from these prompts.
     """
     _check(model, tokenizer, prompts, max_new_tokens, batch_size)
-    stop_ids = prompts.stop_ids | _end_ids(model) | _as_ids(tokenizer.eos_token_id)
+    stop_ids = prompts.stop_ids | end_ids(model) | as_ids(tokenizer.eos_token_id)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stop_ids, default=0)
     settings = GenerationConfig(
         do_sample=False,
@@ -124,23 +172,27 @@ def generate_greedily(
         max_new_tokens=max_new_tokens,
         pad_token_id=pad_id,
         eos_token_id=sorted(stop_ids) or None,
+        stop_strings=sorted(prompts.stop_texts) or None,
     )
     order = sorted(range(len(prompts.ids)), key=lambda i: len(prompts.ids[i]))
     completions: dict[int, Completion] = {}
     with _plain_inference(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            written = _continue([prompts.ids[i] for i in batch], model, settings)
+            written = _continue([prompts.ids[i] for i in batch], model, tokenizer, settings)
             for i, ids in zip(batch, written, strict=True):
                 end = next((at for at, token in enumerate(ids) if token in stop_ids), None)
                 text = str(tokenizer.decode(ids[:end], skip_special_tokens=True))
-                completions[i] = Completion(text.strip(), end is not None)
+                cuts = [text.index(stop) for stop in prompts.stop_texts if stop in text]
+                completions[i] = Completion(text[: min(cuts, default=None)].strip(), bool(cuts) or end is not None)
             if progress is not None:
                 progress(len(completions), len(order))
     return [completions[i] for i in range(len(order))]
 
 
-def _continue(batch: list[list[int]], model: PreTrainedModel, settings: GenerationConfig) -> list[list[int]]:
+def _continue(
+    batch: list[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig
+) -> list[list[int]]:
     """The new token ids of each prompt of a batch."""
     width = max(map(len, batch))
     input_ids = torch.full((len(batch), width), settings.pad_token_id, dtype=torch.long)  # (B, S)
@@ -151,7 +203,11 @@ def _continue(batch: list[list[int]], model: PreTrainedModel, settings: Generati
     device = next(model.parameters()).device
     try:
         output = model.generate(  # (B, S + T)
-            input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=settings
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=settings,
+            # Looking for texts needs the tokenizer, and time: it is not asked for where there are none.
+            **({"tokenizer": tokenizer} if settings.stop_strings else {}),
         )
     except torch.OutOfMemoryError as error:
         raise ConfigError(
@@ -205,13 +261,3 @@ def _check(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit into {kind}'s {room} positions; "
             "leave out the long examples, or lower max_new_tokens"
         )
-
-
-def _end_ids(model: PreTrainedModel) -> frozenset[int]:
-    return _as_ids(getattr(model.generation_config, "eos_token_id", None))
-
-
-def _as_ids(value: Any) -> frozenset[int]:
-    if value is None:
-        return frozenset()
-    return frozenset(value if isinstance(value, (list, tuple)) else [value])

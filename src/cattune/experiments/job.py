@@ -142,7 +142,11 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
             results = {}
             for name, examples in splits.items():
                 result = evaluate_model(
-                    trainer.model, tokenizer, examples, progress=lambda *at, name=name: report(name, *at)
+                    trainer.model,
+                    tokenizer,
+                    examples,
+                    progress=lambda *at, name=name: report(name, *at),
+                    chat_template_kwargs=args.chat_template_kwargs,
                 )
                 results[name] = result.to_dict()
             record = {"splits": results, "training": _training_record(trainer, len(train), seconds)}
