@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cattune.data.own_kinds import EXAMPLES, own_kind
 from cattune.errors import DataError
 from cattune.examples import Example
 from cattune.grounding import check_occurrences
@@ -101,11 +102,13 @@ def is_published(record: Mapping[str, Any], where: str) -> bool:
     keys = {key for key, value in record.items() if value is not None}
     if "schema" in keys or "messages" in keys or {"prompt", "completion"} <= keys:
         return False
+    found, kind = listed(record), own_kind(keys)
+    if kind not in (None, EXAMPLES) and "input" not in keys:
+        raise DataError(f"{where}: the keys ({found}) are those of {kind.name}, and not of an example; {kind.use}")
     if keys & {"input", "target", "important"}:
         return True
     if keys & {"prompt", "completion"}:
         return False
-    found = listed(record)
     raise DataError(
         f"{where}: this is no format that cattune reads; expected 'prompt' and 'completion', or 'messages', or the "
         f"published format's 'input' and 'target' (keys found: {found})"

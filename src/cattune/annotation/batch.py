@@ -19,6 +19,7 @@ from cattune.annotation.course import Outcome, Request, Task, course
 from cattune.annotation.inputs import SeenKeys
 from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
+from cattune.data.own_kinds import RESULTS, own_kind
 from cattune.errors import DataError
 from cattune.examples import Example
 from cattune.io import counted, read_jsonl, shown, write_jsonl
@@ -158,6 +159,9 @@ def read_results(path: str | os.PathLike[str], task: Task, store: Store) -> Coun
 
 def _key_of(record: Mapping[str, Any], where: str) -> bytes:
     name = record.get("custom_id")
+    kind = own_kind(record, expected=RESULTS)
+    if kind is not None:
+        raise DataError(f"{where}: the keys are those of {kind.name}, and not of {RESULTS.name}; {kind.use}")
     if not isinstance(name, str) or not _KEY.fullmatch(name):
         raise DataError(
             f"{where}: expected a line of a batch result file whose 'custom_id' is one that --batch write gave (64 hex "

@@ -9,6 +9,8 @@ import csv
 import re
 from typing import NamedTuple
 
+from cattune.data.own_kinds import EXAMPLES, STORE, is_store, own_kind, top_keys
+
 HEAD = 4096
 """How many of a file's first bytes are looked at."""
 
@@ -27,6 +29,8 @@ class FileKind(NamedTuple):
     advice: str
 
 
+_SQLITE = FileKind("an SQLite database", _EXPORT)
+
 _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (GZIP, FileKind("a gzip file", _UNPACK.format("gunzip"))),
     (b"BZh", FileKind("a bzip2 file", _UNPACK.format("bunzip2"))),
@@ -43,7 +47,7 @@ _MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (b"FEA1", FileKind("a Feather file", "convert it, for instance with pandas.read_feather(FILE).to_json")),
     (b"ORC", FileKind("an ORC file", "convert it, for instance with pandas.read_orc(FILE).to_json")),
     (b"Obj\x01", FileKind("an Avro file", _EXPORT)),
-    (b"SQLite format 3\x00", FileKind("an SQLite database", _EXPORT)),
+    (b"SQLite format 3\x00", _SQLITE),
     (b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file", _EXPORT)),
     (b"\x93NUMPY", FileKind("a NumPy file", _EXPORT)),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", FileKind("an old Office document, such as an Excel workbook", _EXPORT)),
@@ -83,6 +87,8 @@ def file_kind(head: bytes) -> FileKind | None:
     """
     for magic, kind in _MAGIC:
         if head.startswith(magic):
+            if kind is _SQLITE and is_store(head):
+                return FileKind(*STORE)
             return _inside_zip(head, kind) if magic == b"PK\x03\x04" else kind
     if head[_TAR_AT : _TAR_AT + 5] == b"ustar":
         return _TAR
@@ -102,6 +108,14 @@ def _inside_zip(head: bytes, kind: FileKind) -> FileKind:
 
 
 def _text_kind(text: bytes) -> FileKind | None:
+    kind = _plain_kind(text)
+    if kind in (None, _PRETTY) and not text.startswith(b'{"'):
+        own = own_kind(top_keys(text.decode(errors="replace")))
+        return kind if own in (None, EXAMPLES) else FileKind(*own)
+    return kind
+
+
+def _plain_kind(text: bytes) -> FileKind | None:
     first, _, second = (line.strip() for line in text.partition(b"\n"))
     if text.startswith(b"["):
         return _ARRAY

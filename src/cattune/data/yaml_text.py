@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from cattune.data.own_kinds import CONFIGURATION, GAME, PRIOR, RULES, STORE, is_store, own_kind, top_keys
 from cattune.errors import ConfigError
 from cattune.io import shown
 
@@ -21,16 +22,19 @@ MOST_VALUES = 100_000
 """How deep a document may be nested, and how many values it may stand for, its aliases written out."""
 
 
+_KINDS = {"prior": PRIOR, "rules": RULES, "game": GAME, "configuration": CONFIGURATION}
+
+
 def read_yaml(path: str | Path, what: str, advice: str) -> str:
     """The text of a YAML file.
 
     Args:
         path: the file.
-        what: what it is to hold, for errors: "prior".
+        what: what it is to hold: "prior", "rules", "game" or "configuration".
         advice: what may be given in its place, for errors.
 
     Raises:
-        ConfigError: it cannot be read, is too large, or is not UTF-8.
+        ConfigError: it cannot be read, is too large, is not UTF-8, or is another kind of file.
     """
     try:
         with open(path, "rb") as file:
@@ -41,9 +45,15 @@ def read_yaml(path: str | Path, what: str, advice: str) -> str:
     if len(data) > LARGEST:
         raise ConfigError(f"{path}: larger than 1 MB, which no {what} is; is it a data file? {advice}")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_store(data):
+            raise ConfigError(f"{path} is {STORE.name}, and not {_KINDS[what].name}; {STORE.use}") from None
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the {what} as UTF-8") from None
+    kind = own_kind(top_keys(text), expected=_KINDS[what])
+    if kind is not None:
+        raise ConfigError(f"{path} is {kind.name} by its keys, and not {_KINDS[what].name}; {kind.use}")
+    return text
 
 
 def compose_yaml(text: str, source: str, loader: type[Any] = yaml.BaseLoader) -> yaml.Node | None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cattune.data.own_kinds import STORE_MARK
 from cattune.errors import OutputError
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x63617431
-"""Marks the file as a store ("cat1")."""
+APPLICATION_ID = int.from_bytes(STORE_MARK)
 
 BUSY_S = 30.0
 """How long to wait while another process writes."""
