@@ -2,28 +2,20 @@
 
 **Exact**: the whole completion equals the whole target, white space at both ends aside.
 
-**Numeric**: the number that the prediction states equals the number that the target states, as exact rationals:
-
-- Behind the last `####` (the GSM8K answer mark), where there is one; then the *last* number of the text counts.
-- `84.0`, `84`, `084` and `8.4e1` are the same number, and so are `6,359` and `6359`: a comma belongs to a number where
-  three digits follow it and one to three stand before it; elsewhere it separates numbers.
-- Currency, percent signs and units are not read: `$ 5` is 5, and `12%` is 12, not 0.12.
-- `3/4` is one number, 0.75; nothing divided by zero is a number.
-- A minus sign counts where it touches its number (or the number's currency sign) and follows no digit, letter, `)` or
-  `%`: `10-3` ends in 3, `= -3` in -3.
-- There is no tolerance: 0.67 is not 2/3.
+**Numeric**: the number that the prediction states equals the number that the target states, as exact rationals, with no
+tolerance: 0.67 is not 2/3. `answers` says which number of a text is the one that it states, `numbers` what is a number.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+
+from cattune.evaluation.answers import stated_number
 
 MAX_CLASSES = 20
 """Targets with more distinct values than this are not a closed label set."""
@@ -33,14 +25,6 @@ MIN_CLASS_SIZE = 5
 
 MAX_RARE_SHARE = 0.05
 """Rare labels may hold this share of the examples; if they hold more, the label set is not a closed one."""
-
-_PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+"
-_NUMBER = re.compile(
-    r"(?P<minus>(?<![\w)%.])[-\u2212])?"
-    r"(?:[$\u20ac\u00a3\u00a5][ \u00a0]?)?"
-    rf"(?P<top>(?:{_PLAIN})(?:[eE][-+]?[0-9]{{1,3}}(?![0-9A-Za-z]))?)"
-    rf"(?:[ ]?/[ ]?(?P<bottom>{_PLAIN}))?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +68,11 @@ def exact_match(prediction: str, target: str) -> bool:
 
 
 def last_number(text: str) -> Fraction | None:
-    """The number that a text states, by the rules at the top of this module; None if it states none."""
-    value: Fraction | None = None
-    for match in _NUMBER.finditer(text.rpartition("####")[2]):
-        bottom = _fraction(match["bottom"]) if match["bottom"] else Fraction(1)
-        if bottom:
-            value = _fraction(match["top"]) / bottom
-            value = -value if match["minus"] else value
-    return value
+    """The number that a text states, by the rules of `answers` and `numbers`; None if it states none.
+
+    It is the last one where nothing marks the answer, hence the name.
+    """
+    return stated_number(text)
 
 
 def numeric_match(prediction: str, target: str) -> bool | None:
@@ -154,8 +135,3 @@ def _recalls(exact: Sequence[bool], targets: Sequence[str]) -> tuple[dict[str, t
         return {}, {}
     right = Counter(label for label, hit in zip(labels, exact, strict=True) if hit)
     return {label: (sizes[label], right[label] / sizes[label]) for label in sorted(sizes) if label not in rare}, rare
-
-
-def _fraction(number: str) -> Fraction:
-    # Through Decimal, because int() refuses more than 4300 digits.
-    return Fraction(Decimal(number.replace(",", "")))
