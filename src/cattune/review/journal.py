@@ -132,11 +132,11 @@ class Journal:
         """Forget all edits, when they are saved.
 
         Raises:
-            OutputError: That cannot be written; the edits are then still there.
+            OutputError: That cannot be written; the edits are then there until the next one is appended.
         """
+        self._end = 0
         with self._blaming("saved edits are still in it"):
             os.ftruncate(self._file.fileno(), 0)
-            self._end = 0
 
     def close(self) -> None:
         """Let go of the journal; it is deleted if it holds nothing."""
