@@ -21,12 +21,14 @@ KINDS = (
     "fails when done",
     "full disk",
     "broken disk",
+    "never shorter",
     "killed before",
     "killed after",
     "interference",
 )
 """What happens at the step: nothing; an error, or one after the work was done; errors from then on, on a full disk
-(which can still make files shorter and delete them) or a broken one; kill -9; another program's work."""
+(which can still make files shorter and delete them) or a broken one; an error on a system where no file can be made
+shorter; kill -9; another program's work."""
 _NEEDS_ROOM = ("write", "fsync", "link", "pwrite", "open")
 
 
@@ -54,7 +56,9 @@ class Faults:
             part()
             self.dead = True
             raise Killed
-        if (here and self.kind == "fails") or ((here or after) and self.kind == "broken disk"):
+        broken = (here or after) and self.kind == "broken disk"
+        stuck = self.kind == "never shorter" and (here or (name == "ftruncate" and after))
+        if (here and self.kind == "fails") or broken or stuck:
             part()
             raise OSError(errno.EIO, "Input/output error")
         if (here or after) and self.kind == "full disk" and name in _NEEDS_ROOM:

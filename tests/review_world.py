@@ -373,7 +373,7 @@ def random_history(folder: Path, rng: random.Random, steps: int, kinds: tuple[st
             if faults.kind != "interference":
                 world.edit(rng.randrange(3), kind, faults)
         elif what < 0.78:
-            world.save(faults)
+            world.save(Faults("interference", rng.randrange(7)) if rng.random() < 0.25 else faults)
         elif what < 0.80:
             world.save(faults, f"g{world.count}.jsonl")
         elif what < 0.88:

@@ -78,14 +78,14 @@ def decide(records: Sequence[Record], source: Source, ids: dict[str, int], versi
 
 
 def _open_edits(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """For each example the edits of what the file had last; those before were saved, or dealt with."""
+    """For each example its edits that have not been dealt with."""
     by_id: dict[str, list[Record]] = {}
     for record in records:
         if record.kind == "settled":
             by_id.pop(record.example.id, None)
         else:
             by_id.setdefault(record.example.id, []).append(record)
-    return {name: [edit for edit in edits if edit.base == edits[-1].base] for name, edits in by_id.items()}
+    return by_id
 
 
 def set_aside(examples: Sequence[Example], target: Path, like: os.stat_result) -> Path:
