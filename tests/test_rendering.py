@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from chat_templates import (
+    CHATML,
+    ESCAPED,
+    LOWERED,
+    QWEN3,
+    R1,
+    TEMPLATES,
+    THINKING_PROMPT,
+    TRIMMING,
+    Templated,
+    contents,
+    conversation,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizer_families import CHATML, TRIMMING, family
+from tokenizer_families import family
 
 from cattune.errors import AlignmentError
-from cattune.examples import Example, Message, Span
-from cattune.rendering import Renderer, Rendering, render
+from cattune.examples import CausalLink, Example, Message, Span
+from cattune.rendering import Renderer, Rendering, TemplateError, render
 
 SYSTEM_INTO_USER = (
     "{% if messages[0].role == 'system' %}{% set system = '<<' + messages[0].content + '>>\n' %}"
@@ -15,26 +30,6 @@ SYSTEM_INTO_USER = (
     "{% for m in rest %}{% if m.role == 'user' %}[INST] {{ (system if loop.first else '') + m.content | trim }} [/INST]"
     "{% else %} {{ m.content | trim }} </s>{% endif %}{% endfor %}"
 )
-
-
-class Templated:
-    """What rendering needs of a tokenizer, with a template of our choice."""
-
-    def __init__(self, template: str | None) -> None:
-        self._tokenizer = family("byte-level")
-        self.chat_template = template
-        self.calls = 0
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **options: object) -> str:
-        self.calls += 1
-        return self._tokenizer.apply_chat_template(messages, chat_template=self.chat_template, **options)
-
-
-def conversation(*contents: str, system: str | None = None) -> Example:
-    """User and assistant in turn, the assistant last."""
-    roles = ["user", "assistant"] * len(contents)
-    messages = [Message(role, content) for role, content in zip(roles, contents, strict=False)]
-    return Example("chat", messages=(*([Message("system", system)] if system is not None else []), *messages))
 
 
 def shown(rendering: Rendering, example: Example, index: int) -> str:
@@ -160,3 +155,128 @@ def test_a_turn_that_the_template_drops_is_named_and_holds_nothing():
     rendering = render(example, Templated(template))
     assert rendering.altered == ("messages[0].content",)
     assert shown(rendering, example, 0) == "" and shown(rendering, example, 2) == "A"
+
+
+def text_of(example: Example, span: Span, template: str, **kwargs: object) -> str | None:
+    """The rendered text that a span is mapped to; None where the example is left out."""
+    try:
+        rendering = render(example, Templated(template), kwargs)
+    except TemplateError:
+        return None
+    start, end = rendering.locate(span)
+    return rendering.text[start:end]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), name=st.sampled_from(list(TEMPLATES)))
+def test_a_span_is_where_its_characters_went_or_nowhere(data: st.DataObject, name: str):
+    texts = data.draw(st.lists(contents(), min_size=2, max_size=4).filter(lambda found: len(found) % 2 == 0))
+    system = data.draw(st.none() | contents())
+    bare = conversation(*texts, system=system)
+    places = [(i, at) for i, m in enumerate(bare.messages) for at in range(len(m.content))]
+    assume(places)
+    i, start = data.draw(st.sampled_from(places))
+    content = bare.messages[i].content
+    span = Span(f"messages[{i}].content", start, data.draw(st.integers(start + 1, len(content))))
+    letter = Span(span.field, start, start + 1)
+    example = replace(bare, links=(CausalLink(span, (letter,)),))
+    tokenizer = Templated(TEMPLATES[name])
+    try:
+        rendering = render(example, tokenizer)
+    except TemplateError:
+        return
+    found = rendering.text[slice(*rendering.locate(span))]
+    assert found in bare.text_of(span) and found.strip() in (bare.text_of(span).strip(), "")
+    # Another letter in its place changes the text there, and nowhere else, unless it was part of a tag.
+    low, high = rendering.locate(letter)
+    if high > low and content[start].isalpha():
+        changed = content[:start] + "ж" + content[start + 1 :]
+        turns = [replace(m, content=changed) if j == i else m for j, m in enumerate(bare.messages)]
+        other = tokenizer.apply_chat_template([m.to_dict() for m in turns], tokenize=False)
+        if other.replace("ж", content[start]) == rendering.text.replace("ж", content[start]):
+            assert [k for k, pair in enumerate(zip(other, rendering.text, strict=True)) if len({*pair}) > 1] == [low]
+
+
+THOUGHT = "<think>\n4 and 2.\n</think>\n\n6"
+
+
+@pytest.mark.parametrize(
+    ("template", "kwargs", "answer", "learnt"),
+    [
+        (QWEN3, {}, "6", "<think>\n\n</think>\n\n6"),
+        (QWEN3, {}, THOUGHT, THOUGHT),
+        (QWEN3, {}, "<think>\n\n</think>\n\n6", "<think>\n\n</think>\n\n6"),
+        (QWEN3, {}, "<think>4 and 2.</think>6", None),
+        (QWEN3, {}, "The tag </think> does.", None),
+        (QWEN3, {"enable_thinking": False}, "6", "6"),
+        (QWEN3, {"enable_thinking": False}, "<think>\n\n</think>\n\n6", "6"),
+        (QWEN3, {"enable_thinking": False}, THOUGHT, None),
+        (QWEN3, {"enable_thinking": True}, THOUGHT, THOUGHT),
+        (THINKING_PROMPT, {}, THOUGHT, "4 and 2.\n</think>\n\n6"),
+        (R1, {}, "6", "6"),
+        (R1, {}, THOUGHT, None),
+    ],
+)
+def test_thoughts_are_learnt_as_the_template_writes_them_or_left_out(
+    template: str, kwargs: dict[str, object], answer: str, learnt: str | None
+):
+    example = conversation("How many are 4 and 2?", answer)
+    tokenizer = Templated(template)
+    if learnt is None:
+        with pytest.raises(TemplateError):
+            render(example, tokenizer, kwargs)
+        return
+    rendering = render(example, tokenizer, kwargs)
+    assert rendering.text[rendering.completion_start :].removesuffix("\n") == learnt + "<|im_end|>"
+    prompt = [m.to_dict() for m in example.messages[:-1]]
+    generation = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **kwargs)
+    assert rendering.text[: rendering.completion_start] == generation
+    start, end = rendering.answer
+    assert rendering.text[start:end] == (learnt if "</think>" in answer and learnt != "6" else "6")
+    assert shown(rendering, example, 1) == answer
+
+
+def test_links_into_a_thought_that_the_template_drops_are_nowhere():
+    example = conversation("How many?", THOUGHT, "And less 1?", "5")
+    name = "messages[1].content"
+    spans = {part: Span(name, THOUGHT.index(part), THOUGHT.index(part) + len(part)) for part in ("4 and 2", "6", "\n6")}
+    spans["2.\n</think>\n\n6"] = Span(name, THOUGHT.index("2."), len(THOUGHT))
+    link = CausalLink(Span("messages[3].content", 0, 1), tuple(spans.values()))
+    example = replace(example, links=(link,))
+    rendering = render(example, Templated(QWEN3))
+    found = {part: rendering.text[slice(*rendering.locate(span))] for part, span in spans.items()}
+    assert found == {"4 and 2": "", "6": "6", "\n6": "6", "2.\n</think>\n\n6": ""}
+    assert rendering.altered == (name,) and rendering.locate(spans["6"])[0] > rendering.text.index("How many?")
+
+
+def test_characters_that_a_template_escapes_or_changes_are_nowhere_and_the_others_are_found():
+    example = conversation('Say "A" or B', "A")
+    question = example.messages[0].content
+    starts = {part: question.index(part) for part in ("Say", '"A"', "or", "B")}
+    places = {part: Span("messages[0].content", at, at + len(part)) for part, at in starts.items()}
+    linked = replace(example, links=(CausalLink(Span("messages[1].content", 0, 1), tuple(places.values())),))
+    for template, missing in ((ESCAPED, {'"A"'}), (LOWERED, {"Say", '"A"', "B"})):
+        for part, span in places.items():
+            assert text_of(linked, span, template) == ("" if part in missing else part), (template, part)
+
+
+def test_what_is_given_to_the_template_reaches_it():
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    example = conversation("4 + 2?", "6", chat_template_kwargs={"tools": tools})
+    assert '"add"' in render(example, Templated(QWEN3)).text
+    example = replace(example, chat_template_kwargs={"enable_thinking": True})
+    assert "<think>" in render(example, Templated(QWEN3), {"enable_thinking": False}).text.partition("assistant")[2]
+    named = Example("e", messages=(Message("user", "Hi", name="Ann"), Message("assistant", "Hello")))
+    assert "name=Ann" in render(named, Templated(TEMPLATES["speakers"])).text
+    thought = Example(
+        "e", messages=(Message("user", "4 + 2?"), Message("assistant", "6", reasoning_content="Add them."))
+    )
+    rendering = render(thought, Templated(QWEN3))
+    assert rendering.text[rendering.completion_start :] == "<think>\nAdd them.\n</think>\n\n6<|im_end|>\n"
+    assert shown(rendering, thought, 1) == "6"
+
+
+def test_an_answer_of_weight_0_is_left_out():
+    example = Example("e", messages=(Message("user", "Hi"), Message("assistant", "Hello", weight=0)))
+    with pytest.raises(TemplateError, match="its answer has weight 0"):
+        render(example, Templated(CHATML))
