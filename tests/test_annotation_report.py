@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from test_reports import Page
 from cattune.annotation.report import Distribution, annotation_report
 from cattune.cli import annotations as command
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
-from cattune.examples import METHODS, OUTVOTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
+from cattune.examples import FAILED, METHODS, OUTVOTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
 from cattune.grounding import CAUSE_MISSING, EFFECT_MISSING
 from cattune.loading import load_examples, save_examples
 from cattune.reports.annotation_tables import print_join, print_report, print_rules
@@ -164,7 +165,7 @@ def test_the_page_holds_every_figure_and_no_text_does_harm() -> None:
     assert "script" not in {tag for tag, _ in page.elements}
     assert "\u202e" not in text.split("<footer>")[0].split("</title>")[1]
     words = " ".join(" ".join(page.texts).split())
-    assert finding(record) in words and "50.0% of 4 examples have causal links: 3 links with 6 causes" in words
+    assert finding(record) in words and "4 examples, 50.0% with causal links: 3 links with 6 causes" in words
     for figure in (interval(record["reference"]["edge_f1"]), interval(record["reference"]["alpha"]), "Coverage"):
         assert figure in words
     assert "http" not in text.replace("http-equiv", "").lower()
@@ -172,10 +173,10 @@ def test_the_page_holds_every_figure_and_no_text_does_harm() -> None:
 
 def test_a_file_without_links_has_a_page_and_tables() -> None:
     record = annotation_report([Example("d", PROMPT, "8")]).to_dict()
-    assert "None of 1 examples has a causal link" in render_annotations(record, "x", {})
+    assert "1 example, none with a causal link" in render_annotations(record, "x", {})
     out = io.StringIO()
     print_report(record, out)
-    assert "None of 1 examples" in out.getvalue()
+    assert "1 example, none" in out.getvalue()
 
 
 def test_numbers_in_few_digits() -> None:
@@ -211,7 +212,7 @@ def game(tmp_path: Path) -> Path:
 def test_rules_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cattune("rules", game / "bare.jsonl", "--rules", "cancer_risk", "--out", game / "out.jsonl") == 0
     assert load_examples(game / "out.jsonl") == load_examples(game / "game.jsonl")
-    assert "30 of 30 examples have links" in capsys.readouterr().out
+    assert "30 examples, 30 with links" in capsys.readouterr().out
     with pytest.raises(OutputError, match="--overwrite"):
         cattune("rules", game / "bare.jsonl", "--rules", "cancer_risk", "--out", game / "out.jsonl")
     own = game / "own.yaml"
@@ -221,11 +222,11 @@ def test_rules_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
             cattune("rules", game / inputs[0], "--rules", inputs[1], "--out", game / out, "--overwrite")
     assert cattune("rules", game / "game.jsonl", "--rules", "cancer_risk", "--out", game / "b.jsonl", "--json") == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["replaced"] == 30 and "30 examples had links of their own" in captured.err
+    assert json.loads(captured.out)["replaced"] == 30 and "30 examples had links already" in captured.err
 
 
 def test_rules_that_make_no_link_write_nothing(game: Path) -> None:
-    with pytest.raises(ConfigError, match="no rule made a link in the 30 examples.*match nowhere: traffic, rust, salt"):
+    with pytest.raises(ConfigError, match="no rule made a link in .*30 examples.*match nowhere: traffic, rust, salt"):
         cattune("rules", game / "bare.jsonl", "--rules", "bridge_repair", "--out", game / "out.jsonl")
     assert not (game / "out.jsonl").exists()
 
@@ -236,7 +237,7 @@ def test_a_misspelt_pattern_is_reported(game: Path, capsys: pytest.CaptureFixtur
         "edges:\n  answer: [s, w]\n"
     )
     assert cattune("rules", game / "bare.jsonl", "--rules", game / "r.yaml", "--out", game / "out.jsonl") == 0
-    assert "the pattern 'w' matches no example" in capsys.readouterr().err
+    assert 'the pattern "w" matches no example' in capsys.readouterr().err
 
 
 def test_join_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,6 +287,40 @@ def test_joins_that_cannot_be(
     assert not (game / "out.jsonl").exists()
 
 
+FAILURE = RefusedLink("", None, f"{FAILED}no_json")
+
+
+def failed(example: Example) -> Example:
+    return replace(example, links=(), refused=(FAILURE,))
+
+
+@pytest.mark.parametrize(("in_a", "in_b"), [(30, 0), (0, 30), (30, 30), (20, 10)])
+def test_a_join_of_files_whose_examples_failed_says_so(game: Path, in_a: int, in_b: int) -> None:
+    """Not that ids differ: they are the same."""
+    examples = load_examples(game / "game.jsonl")
+    save_examples(game / "a.jsonl", [failed(e) if i < in_a else e for i, e in enumerate(examples)])
+    save_examples(game / "b.jsonl", [failed(e) if i >= 30 - in_b else e for i, e in enumerate(examples)])
+    with pytest.raises(DataError, match="30 examples stand in two or more of the files") as caught:
+        cattune("join", game / "a.jsonl", game / "b.jsonl", "--out", game / "out.jsonl")
+    assert "ids" not in str(caught.value)
+    for name, count in (("a", in_a), ("b", in_b)):
+        assert (f"{count} of them failed in {name}" in str(caught.value)) == (count > 0)
+
+
+def test_a_join_of_files_without_links_says_so(game: Path) -> None:
+    (game / "again.jsonl").write_bytes((game / "bare.jsonl").read_bytes())
+    with pytest.raises(DataError, match="no file has a causal link"):
+        cattune("join", game / "bare.jsonl", game / "again.jsonl", "--out", game / "out.jsonl")
+
+
+def test_examples_that_failed_in_part_are_no_votes_against(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = load_examples(game / "game.jsonl")
+    save_examples(game / "a.jsonl", [failed(e) if i < 12 else e for i, e in enumerate(examples)])
+    assert cattune("join", game / "a.jsonl", game / "game.jsonl", "--out", game / "out.jsonl") == 0
+    assert re.search(r"missing in a +12\b", capsys.readouterr().out)
+    assert all(link.weight == 1 for example in load_examples(game / "out.jsonl") for link in example.links)
+
+
 def test_a_reference_of_other_examples(game: Path) -> None:
     save_examples(game / "others.jsonl", [Example("other", "a", "b")])
     with pytest.raises(DataError, match="nothing to compare"):
@@ -296,7 +331,7 @@ def test_report_command(game: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = game / "page.html"
     words = "report", game / "game.jsonl", "--reference", game / "bare.jsonl", "--html", page
     assert cattune(*words) == 0
-    assert "100.0% of 30 examples have causal links: 30 links with 90 causes" in capsys.readouterr().out
+    assert "30 examples, 100.0% with causal links: 30 links with 90 causes" in capsys.readouterr().out
     Page(page.read_text(encoding="utf-8"))
     assert "game.jsonl" in page.read_text(encoding="utf-8")
     with pytest.raises(OutputError, match="--overwrite"):

@@ -242,7 +242,7 @@ def test_align_writes_a_report(data: Path, tmp_path: Path, capsys: pytest.Captur
     assert report["provenance"]["config"]["tokenizer"] == "tiny"
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    assert "1 examples have no link" in stderr
+    assert "1 example has no link" in stderr
 
 
 def test_align_prints_json_to_stdout_and_the_table_to_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,7 +291,7 @@ def test_align_strict_refuses_what_is_not_used(tmp_path: Path, capsys: pytest.Ca
     path.write_text(json.dumps(record), encoding="utf-8")
     assert align(path) == 0
     assert align(path, "--strict", "--out", str(out)) == 2
-    assert "--strict: 1 of 1 links are used, with 1 problems" in capsys.readouterr().err
+    assert "--strict: of 1 link, 1 used, with 1 problem" in capsys.readouterr().err
     assert json.loads(out.read_text(encoding="utf-8"))["refused"] == {"cause is not in the text": 1}
 
 
@@ -304,7 +304,7 @@ def test_align_refuses_a_file_none_of_whose_links_align(
 ) -> None:
     out = tmp_path / "report.json"
     assert align(data, "--max-length", "3", "--out", str(out)) == 2
-    assert "none of the 1 links can be used" in capsys.readouterr().err
+    assert "1 link, and none can be used" in capsys.readouterr().err
     assert json.loads(out.read_text(encoding="utf-8"))["rows"] == 0
 
 

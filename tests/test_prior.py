@@ -330,7 +330,7 @@ def test_check_shows_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     captured = capsys.readouterr()
     assert '"6" completion[0:1] <- "4 pens" prompt[8:14]' in captured.out
     assert 'The cause "sells 2" of "6": cause is not in the text' in captured.out
-    assert "of 1 examples 1 do not fit their text (number 1)" in captured.err
+    assert "of 1 example, 1 with phrases that do not fit the text (number 1)" in captured.err
 
 
 @pytest.mark.usefixtures("cattune")

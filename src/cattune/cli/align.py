@@ -12,6 +12,7 @@ from cattune.cli.files import check_outputs
 from cattune.cli.template import add_template_option
 from cattune.errors import AlignmentError
 from cattune.grounding import OCCURRENCES
+from cattune.io import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -186,16 +187,16 @@ def _print(record: dict[str, Any], reasons: dict[str, Counter[str]], out: str | 
 def _notes(record: dict[str, Any]) -> list[str]:
     notes = []
     if record["examples_without_links"]:
-        notes.append(f"{record['examples_without_links']} examples have no link: they train on cross-entropy alone")
+        some = counted(record["examples_without_links"], "example has", "examples have")
+        notes.append(f"{some} no link: such examples train on cross-entropy alone")
     if record["altered"]:
+        some = counted(record["altered"], "example has", "examples have")
         notes.append(
-            f"{record['altered']} examples have an earlier message that the chat template cuts or rewrites: links to "
-            "what it leaves out are lost"
+            f"{some} an earlier message that the chat template cuts or rewrites: links to what it leaves out are lost"
         )
     if record["truncated"]:
-        notes.append(
-            f"{record['truncated']} examples are cut to --max-length: {record['truncated_tokens']} tokens lost"
-        )
+        some = counted(record["truncated"], "example is", "examples are")
+        notes.append(f"{some} cut to --max-length: {counted(record['truncated_tokens'], 'token')} lost")
     return notes
 
 
@@ -229,11 +230,12 @@ def _judge(record: dict[str, Any], strict: bool) -> None:
     links = record["links"] + record["refused_links"]
     if links and not record["rows"]:
         raise AlignmentError(
-            f"none of the {links} links can be used, so training would ignore them all; see above why, and mend the "
-            "file, or choose another tokenizer or --max-length"
+            f"{counted(links, 'link')}, and none can be used: training would ignore them all; see above why, and fix "
+            "the file, or choose another tokenizer or --max-length"
         )
     if strict and record["problems"]:
         raise AlignmentError(
-            f"--strict: {record['aligned_links']} of {links} links are used, with {len(record['problems'])} problems; "
-            "see above, and mend the file, or leave --strict out to train without what cannot be used"
+            f"--strict: of {counted(links, 'link')}, {record['aligned_links']:,} used, with "
+            f"{counted(len(record['problems']), 'problem')}; see above, and fix the file, or leave --strict out to "
+            "train without what cannot be used"
         )

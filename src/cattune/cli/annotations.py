@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cattune.cli import say
 from cattune.cli.files import check_outputs
 from cattune.errors import ConfigError, DataError
-from cattune.io import shown
+from cattune.io import counted, shown
 
 if TYPE_CHECKING:
     from cattune.examples import Example
@@ -149,16 +150,19 @@ def _rules(args: argparse.Namespace) -> int:
     if not report.links:
         unmatched = ", ".join(report.unmatched) or "none"
         raise ConfigError(
-            f"{rules.where}: no rule made a link in the {report.examples} examples of {args.file}, so nothing was "
-            f"written; patterns that match nowhere: {unmatched}; mend these, or choose other rules"
+            f"{rules.where}: no rule made a link in {args.file} ({counted(report.examples, 'example')}), so nothing "
+            f"was written; patterns that match nowhere: {unmatched}; fix these, or choose other rules"
         )
     save_examples(args.out, annotated)
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     for name in report.unmatched:
-        say(f"the pattern {shown(name)} matches no example: is it misspelt?")
+        say(f"the pattern {shown(name)} matches no example; is it misspelled?")
     if report.replaced:
-        say(f"{report.replaced} examples had links of their own, which are not in {args.out}; join the two files")
+        say(
+            f"{counted(report.replaced, 'example')} had links already, which are not in {args.out}; to have both, join "
+            "the two files"
+        )
     say(f"wrote {args.out}")
     return 0
 
@@ -183,6 +187,8 @@ def _join(args: argparse.Namespace) -> int:
 
         print_join(record)
     if not consensus.counts.kept:
+        if not any(example.links for examples in annotations.values() for example in examples):
+            raise DataError("no file has a causal link, so nothing was written; are these the annotated files?")
         raise DataError(
             f"no edge has a confidence of {args.threshold:g} or more, so nothing was written; see whether the files "
             "annotate the same texts, and choose a lower --threshold, or --match overlap"
@@ -195,8 +201,24 @@ def _join(args: argparse.Namespace) -> int:
 
 
 def _nothing_in_common(annotations: Mapping[str, Sequence[Example]]) -> str:
-    first = "; ".join(f"the first id of {name} is {shown(examples[0].id)}" for name, examples in annotations.items())
-    return f"no example is annotated in two of the files, so there is nothing to compare: {first}; ids must be the same"
+    """Why no example is annotated in two of the files: the ids differ, or annotators failed on what they have."""
+    from cattune.annotation.consensus.ballots import has_failed
+
+    times = Counter(example.id for examples in annotations.values() for example in examples)
+    common = {name for name, count in times.items() if count > 1}
+    nothing = "no example is annotated in two of the files, so there is nothing to compare"
+    if not common:
+        first = "; ".join(
+            f"the first id of {name} is {shown(examples[0].id)}" for name, examples in annotations.items()
+        )
+        return f"{nothing}: {first}; ids must be the same"
+    failed = {name: sum(has_failed(e) and e.id in common for e in examples) for name, examples in annotations.items()}
+    said = " and ".join(f"{count:,} of them failed in {name}" for name, count in failed.items() if count)
+    return (
+        f"{nothing}: {counted(len(common), 'example stands', 'examples stand')} in two or more of the files, but "
+        f'{said} (refused with "no annotation: ..."); annotate those again, with --retry-failed where the assistant '
+        "replied, or leave such a file out"
+    )
 
 
 def _annotators(files: list[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
 from cattune.cli.template import add_template_option
 from cattune.errors import ConfigError
+from cattune.io import counted
 
 _SETTINGS = ("model", "batch_size", "max_new_tokens", "by", "chat_template_kwargs")
 
@@ -99,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
     for name, result in results.items():
         if result.left_out:
             why = next(iter(result.left_out.values()))
-            counts = f"{len(result.left_out)} of {len(splits[name])} examples"
-            print(printable(f"{name}: {counts} are left out, the first for this: {why}"), file=sys.stderr)
+            counts = f"{len(result.left_out):,} of {counted(len(splits[name]), 'example')}"
+            print(printable(f"{name}: left out {counts}, the first for this: {why}"), file=sys.stderr)
     settings = {key: getattr(args, key) for key in _SETTINGS}
     record = {
         "splits": {name: result.to_dict() for name, result in results.items()},

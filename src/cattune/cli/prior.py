@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cattune.cli import printable, say
 from cattune.cli.files import check_outputs
 from cattune.errors import ConfigError
+from cattune.io import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,8 +106,8 @@ def _check(args: argparse.Namespace) -> int:
         _print(prior, judgements, repeated)
     if wrong := [str(index) for index, judgement in enumerate(judgements, start=1) if judgement.problems]:
         raise ConfigError(
-            f"{args.prior}: of {len(judgements)} examples {len(wrong)} do not fit their text (number "
-            f"{', '.join(wrong)}); see above, and mend the phrases that are named"
+            f"{args.prior}: of {counted(len(judgements), 'example')}, {len(wrong)} with phrases that do not fit the "
+            f"text (number {', '.join(wrong)}); see above, and fix the phrases that are named"
         )
     return 0
 
@@ -153,7 +154,7 @@ def _print(prior: Prior, judgements: list[Judgement], repeated: list[list[str]])
     for entry, judgement, phrases in zip(prior.examples, judgements, repeated, strict=True):
         _print_example(console, entry, judgement)
         for phrase in phrases:
-            note = f"  {phrase!r} stands in the text more than once: a quote would tell which place is meant"
+            note = f"  {phrase!r} stands in the text more than once: add a quote that tells which one is meant"
             console.print(Text(printable(note), style="yellow"), soft_wrap=True)
         for problem in judgement.problems:
             console.print(Text(printable(f"  {problem}"), style="red"), soft_wrap=True)
@@ -161,8 +162,8 @@ def _print(prior: Prior, judgements: list[Judgement], repeated: list[list[str]])
     links = sum(len(judgement.links) for judgement in judgements)
     console.print(
         Text(
-            f"prior {prior.name}: {len(judgements)} examples, {links} links; an assistant reads about "
-            f"{_prompt_characters(prior):,} characters before each example"
+            f"prior {prior.name}: {counted(len(judgements), 'example')}, {counted(links, 'link')}; an assistant reads "
+            f"about {_prompt_characters(prior):,} characters before each example"
         ),
         soft_wrap=True,
     )

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 from cattune.alignment import fast_backend
 from cattune.errors import ConfigError, DataError
 from cattune.examples import Example
-from cattune.io import shown
+from cattune.io import counted, shown
 from cattune.rendering import Renderer
 from cattune.rendering.stopping import as_ids, end_ids
 from cattune.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
@@ -95,7 +95,7 @@ def encode_prompts(
         else:
             rows.append(_prompt(encoded))
     if not rows:
-        raise DataError(f"the chat template renders none of the {len(examples)} examples; {left_out[0]}")
+        raise DataError(f"{counted(len(examples), 'example')}, and the chat template renders none; {left_out[0]}")
     ids, sizes, ends, targets, openings = zip(*rows, strict=True)
     texts = {end.text for end in ends if end.text}
     return Prompts(

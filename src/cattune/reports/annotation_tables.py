@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from cattune.io import counted
 from cattune.reports.annotations import LENGTHS, METHODS, QUANTILES, count, finding, interval, number, reasons
 from cattune.reports.terminal import percent
 
@@ -57,7 +58,7 @@ def print_join(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
         "rejected by people": counts["rejected"],
     }
     tables.append(_shares("edges", edges, counts["kept"] + counts["outvoted"] + counts["rejected"]))
-    examples = {f"annotated {n} times": found for n, found in counts["annotations"].items()}
+    examples = {f"annotated {counted(int(n), 'time')}": found for n, found in counts["annotations"].items()}
     missing = {f"missing in {name}": n for name, n in counts["missing"].items() if n}
     others = {"metadata differ, the first file's kept": counts["metadata_differ"]} if counts["metadata_differ"] else {}
     tables.append(_shares("examples", examples | missing | others, counts["examples"]))
@@ -73,8 +74,8 @@ def print_rules(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
     tables = [_table(("pattern", "examples that it matches", "wanted, and missing or ambiguous"), rows)]
     if record["refused"]:
         tables.append(_table(("refused, and why", ""), [(why, count(n)) for why, n in record["refused"].items()]))
-    examples, linked, links = (count(record[key]) for key in ("examples", "with_links", "links"))
-    title = f"{linked} of {examples} examples have links, {links} in all"
+    examples, links = counted(record["examples"], "example"), counted(record["links"], "link")
+    title = f"{examples}, {count(record['with_links'])} with links; {links} in all"
     _print(title, tables, file)
 
 

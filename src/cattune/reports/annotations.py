@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cattune.io import counted
 from cattune.reports.page import render_page
 from cattune.reports.terminal import NONE, percent
 
@@ -55,11 +56,11 @@ def finding(report: Mapping[str, Any]) -> str:
     """The report in a sentence."""
     examples, links = report["examples"], report["links"]
     if not examples["with_links"]:
-        return f"None of {count(examples['n'])} examples has a causal link"
+        return f"{counted(examples['n'], 'example')}, none with a causal link"
     share = percent(examples["with_links"] / examples["n"])
     return (
-        f"{share}% of {count(examples['n'])} examples have causal links: {count(links['n'])} links with "
-        f"{count(links['causes'])} causes"
+        f"{counted(examples['n'], 'example')}, {share}% with causal links: {counted(links['n'], 'link')} with "
+        f"{counted(links['causes'], 'cause')}"
     )
 
 

@@ -77,7 +77,7 @@ def ballots(entry: Mapping[str, Example], match: str = "exact") -> dict[str, Bal
 
     An annotator that failed on the example, so that it has no links and the reason why, says nothing and is left out.
     """
-    said = {annotator: _ballot(example) for annotator, example in entry.items() if not _has_failed(example)}
+    said = {annotator: _ballot(example) for annotator, example in entry.items() if not has_failed(example)}
     if match == "overlap":
         stand_in = _stand_ins(next(iter(entry.values())), said.values())
         said = {annotator: _moved(ballot, stand_in) for annotator, ballot in said.items()}
@@ -127,7 +127,8 @@ def _ballot(example: Example) -> Ballot:
     return ballot
 
 
-def _has_failed(example: Example) -> bool:
+def has_failed(example: Example) -> bool:
+    """Whether an annotator could say nothing about the example."""
     return not example.links and any(entry.reason.startswith(FAILED) for entry in example.refused)
 
 
