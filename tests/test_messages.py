@@ -1,168 +1,211 @@
-"""Messages and template variables as chat data sets have them: read, kept, written; or refused with the reason."""
+"""No message is long, whatever the input: what is the user's is cut where it is quoted, and the advice is there."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_templates import QWEN3, conversation
-from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizer_families import family
+import yaml
 
-from cattune import CATConfig, load_examples, save_examples
+from cattune.annotation.prior import load_prior, parse_prior
+from cattune.annotation.rules.file import parse_rules
 from cattune.cli.main import main
-from cattune.encoding import encode
-from cattune.errors import CattuneError, ConfigError, DataError
-from cattune.examples import Message
+from cattune.errors import LONGEST, CattuneError, bounded
+from cattune.examples import CausalLink, Example, Message, Span
+from cattune.io import listed, shown
+from cattune.published import published_example
 from cattune.records import example_from_dict, example_to_dict
+from cattune.stg.parse import BUILT_IN, parse_game
 
-TURNS = [{"role": "user", "content": "4 + 2?"}, {"role": "assistant", "content": "6"}]
-TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
-
-
-def read(*messages: dict[str, Any], **more: Any) -> Any:
-    return example_from_dict({"id": "e", "messages": list(messages), **more})
-
-
-def test_what_a_message_may_have_is_read_and_written():
-    rich = {"name": "Ann", "weight": 1, "reasoning_content": "Add."}
-    example = read({**TURNS[0], "name": "Bo"}, {**TURNS[1], **rich}, chat_template_kwargs={"enable_thinking": False})
-    assert example.messages == (Message("user", "4 + 2?", "Bo"), Message("assistant", "6", "Ann", 1, "Add."))
-    record = json.loads(json.dumps(example_to_dict(example)))
-    assert record["messages"][1] == {**TURNS[1], **rich} and example_from_dict(record) == example
-    assert set(example_to_dict(read(*TURNS))) == {"schema", "id", "messages", "links"}
-
-
-def test_none_is_absent_as_data_sets_fill_it_in():
-    filled = [{**turn, "name": None, "tool_calls": None, "weight": 1.0} for turn in TURNS]
-    example = read(*filled, tools=None, chat_template_kwargs={"enable_thinking": None, "style": "x"})
-    assert example.messages[0] == Message("user", "4 + 2?", weight=1)
-    assert example.chat_template_kwargs == {"style": "x"}
-
-
-def test_tools_stand_beside_the_messages_or_in_json():
-    assert read(*TURNS, tools=TOOLS).chat_template_kwargs == {"tools": TOOLS}
-    assert read(*TURNS, tools=json.dumps(TOOLS)).chat_template_kwargs == {"tools": TOOLS}
-    split = example_from_dict({"id": "e", "prompt": TURNS[:1], "completion": TURNS[1:], "tools": TOOLS})
-    assert split.chat_template_kwargs == {"tools": TOOLS} and example_from_dict(example_to_dict(split)) == split
-    # Beside a prompt that is text, these are the user's own.
-    plain = example_from_dict({"id": "e", "prompt": "a", "completion": "b", "tools": "saw"})
-    assert plain.metadata == {"tools": "saw"} and not plain.chat_template_kwargs
+LONG = "x" * 20_000
+DEEP: Any = "x"
+for _ in range(5000):
+    DEEP = [DEEP]
+HUGE: dict[str, Any] = {
+    "text": LONG,
+    "words": "word and " * 5000,
+    "number": 10**3000,
+    "list": list(range(50_000)),
+    "keys": {f"{i}-{LONG[:50]}": i for i in range(2000)},
+    "long key": {LONG: LONG},
+    "deep": DEEP,
+}
+SPAN = {"field": "prompt", "start": 0, "end": 3, "text": "4 a"}
+NATIVE = {
+    "schema": "cattune/1",
+    "id": "a",
+    "prompt": "4 and 5",
+    "completion": "9",
+    "links": [{"effect": {"field": "completion", "start": 0, "end": 1}, "causes": [SPAN], "weight": 1.0}],
+    "refused": [{"effect": "9", "cause": None, "reason": "not in the text", "link": None}],
+    "metadata": {"a": 1},
+}
+CHAT = {"messages": [{"role": "user", "content": "4 and 5"}, {"role": "assistant", "content": "9"}], "id": "a"}
+PUBLISHED = {"id": 1, "input": "4 and 5", "target": "9", "important": [{"9": ["4", "5"]}]}
 
 
-def test_text_in_parts_is_joined():
-    parts = [{"type": "text", "text": "4 + "}, {"type": "text", "text": "2?"}]
-    assert read({"role": "user", "content": parts}, TURNS[1]).messages[0].content == "4 + 2?"
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a record where something may stand instead."""
+    found = [at] if at else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return found + [place for key, item in items for place in places(item, (*at, key))]
 
 
-CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
+def put(record: Any, at: tuple[Any, ...], value: Any, as_key: bool = False) -> Any:
+    copy = json.loads(json.dumps(record))
+    inner = copy
+    for key in at[:-1]:
+        inner = inner[key]
+    if as_key and isinstance(inner, dict):
+        inner[str(value)[:30_000]] = inner.pop(at[-1])
+    else:
+        inner[at[-1]] = value
+    return copy
+
+
+def check(act: Callable[[], Any]) -> str | None:
+    try:
+        act()
+    except CattuneError as error:
+        message = str(error)
+        assert len(message) <= LONGEST and "characters ...]" not in message, message
+        message.encode()
+        return message
+    return None
+
+
+@pytest.mark.parametrize("record", [NATIVE, CHAT, PUBLISHED], ids=["native", "chat", "published"])
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_record_with_something_huge_in_it(record: dict[str, Any], kind: str) -> None:
+    read = published_example if record is PUBLISHED else example_from_dict
+    messages = []
+    for at in places(record):
+        messages.append(check(lambda at=at: example_to_dict(read(put(record, at, HUGE[kind]), "f.jsonl, line 1"))))
+        if kind in ("text", "words"):
+            messages.append(check(lambda at=at: read(put(record, at, HUGE[kind], as_key=True), "f.jsonl, line 1")))
+    assert any(messages)
+    check(lambda: read({**record, **{f"key {i}": LONG for i in range(1000)}}, "f.jsonl, line 1"))
+
+
+@pytest.mark.parametrize("text", [LONG, "word and " * 5000], ids=["one word", "words"])
+def test_an_example_of_huge_texts(text: str) -> None:
+    def link(effect: Span, *causes: Span) -> CausalLink:
+        return CausalLink(effect, causes)
+
+    whole = Span("prompt", 0, len(text))
+    bad = link(whole, whole)
+    for act in (
+        lambda: Example(text, text, text, links=(link(Span("prompt", 0, 9), Span("completion", 0, len(text))),)),
+        lambda: Example("a", text, text, links=(link(Span(text, 0, 9), whole),)),
+        lambda: Example("a", text, text, links=(link(whole, Span("prompt", 0, 10**6)),)),
+        lambda: Example("a", text, text, links=(link(whole, Span("prompt", 0, 1), Span("completion", 5, 6)),)),
+        lambda: Example(text, messages=(Message("user", text), Message(text, text))),
+        lambda: Example("a", messages=(*[Message("user", "a")] * 3000, Message("assistant", "b")), links=(bad,)),
+        lambda: Example(text, text + "\ud800", text),
+        lambda: Span(text, 5, 2),
+        lambda: CausalLink(whole, (whole,), method=text),
+    ):  # fmt: skip
+        assert check(act)
+
+
+PRIOR = """\
+name: pens
+task: t
+graph: [a -> b]
+examples:
+- {prompt: 4 pens, completion: '4', links: [{effect: '4', causes: [4 pens]}]}
+"""
+RULES = "patterns: {a: {regex: x, in: prompt}, b: {attribute: y, matches: one}}\nedges: {a: [b]}\n"
+SOURCES: list[tuple[str, Callable[[str], Any]]] = [
+    (PRIOR, lambda text: parse_prior(text, "p.yaml")),
+    (RULES, lambda text: parse_rules(text, "r.yaml")),
+]
+
+
+@pytest.mark.parametrize(("source", "parse"), SOURCES, ids=["prior", "rules"])
+def test_yaml_with_something_huge_in_it(source: str, parse: Callable[[str], Any]) -> None:
+
+    assert check(lambda: parse(source)) is None
+    words = list(re.finditer(r"[\w>-]+(?: [\w>-]+)*", source))
+    messages = []
+    for word in words:
+        for put_in in (LONG, f"[{'x, ' * 500}]", f"{{{', '.join(f'{LONG[:50]}{i}: x' for i in range(100))}}}"):
+            messages.append(check(lambda: parse(source[: word.start()] + put_in + source[word.end() :])))  # noqa: B023
+    assert sum(message is not None for message in messages) > len(words)
+
+
+def test_a_prior_with_hundreds_of_problems_names_the_first_and_counts_the_others(tmp_path: Path) -> None:
+    links = "".join(f"\n  - {{effect: 'none {i} {LONG[:200]}', causes: [nowhere]}}" for i in range(300))
+    text = f"name: pens\ntask: t\ngraph: [a -> b]\nexamples:\n- prompt: 4 pens\n  completion: '4'\n  links:{links}\n"
+    (tmp_path / "p.yaml").write_text(text.replace("300", "90"))
+    message = check(lambda: load_prior(tmp_path / "p.yaml"))
+    assert message and "more" in message and "cattune prior check" in message
+
+
+def test_a_game_with_something_huge_in_it() -> None:
+
+    game = yaml.safe_load(resources.files("cattune.stg").joinpath("games", f"{BUILT_IN[0]}.yaml").read_text())
+    messages = [
+        check(lambda at=at, value=value: parse_game(put(game, at, value), "g.yaml"))
+        for at in places(game)
+        for value in (LONG, HUGE["number"], HUGE["list"], HUGE["keys"])
+    ]
+    assert sum(map(bool, messages)) > 50
 
 
 @pytest.mark.parametrize(
-    ("messages", "more", "reason"),
+    "words",
     [
-        ([TURNS[0], CALL, TURNS[1]], {}, r"message 1: 'tool_calls' is not supported: a call is no text"),
-        ([TURNS[0], {**TURNS[1], "function_call": {"name": "a"}}], {}, "'function_call' is not supported"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}, TURNS[1]], {}, "only text is trained on"),
-        ([TURNS[0], {**TURNS[1], "weight": 0.5}], {}, "'weight' is 0.5; expected 1, or 0"),
-        ([TURNS[0], {**TURNS[1], "weight": True}], {}, "'weight' is true"),
-        ([TURNS[0], {**TURNS[1], "name": 5}], {}, "'name' must be a string"),
-        ([TURNS[0], {**TURNS[1], "tone": "kind"}], {}, 'unknown key "tone"; the keys are role, content, name'),
-        (TURNS, {"tools": "no JSON"}, "'tools' is a string, but not JSON"),
-        (TURNS, {"tools": [5]}, "'tools' must be a list of JSON schemas"),
-        (TURNS, {"chat_template_kwargs": [1]}, "'chat_template_kwargs' must be a mapping"),
-        (TURNS, {"chat_template_kwargs": {"tokenize": True}}, "has tokenize, which rendering sets by itself"),
-        (TURNS, {"tools": TOOLS, "chat_template_kwargs": {"tools": TOOLS}}, "keep one"),
+        ["align", LONG, "--tokenizer", "tiny"],
+        ["align", "x.jsonl", "--tokenizer", LONG],
+        ["align", "x.jsonl", "--tokenizer", "tiny", "--occurrences", LONG],
+        ["align", "x.jsonl", "--tokenizer", "tiny", "--max-length", LONG],
+        ["align", "x.jsonl", "--tokenizer", "tiny", "--out", LONG],
+        [LONG],
+        ["annotations", "join", "a.jsonl", "b.jsonl", "--out", "c", "--weight", LONG],
+        ["annotations", "rules", "x.jsonl", "--rules", LONG, "--out", "c"],
+        ["prior", "check", LONG],
+        ["stg", "--game", LONG, "--out", "c"],
+        ["train", LONG],
+        ["train", "--model", LONG],
+        ["train", "--model", "tiny", "--train_file", LONG, "--output_dir", "x"],
+        ["train", f"--{LONG}", "1"],
+        ["train", "--gamma", "[" + LONG],
+        ["train", "--model", "tiny", "--train_file", "x", "--output_dir", "x", "--gamma", LONG],
+        ["train", "--model", "tiny", "--train_file", "x", "--output_dir", "x", "--objective", LONG],
+        ["train", "--model", "tiny", "--train_file", "x", "--output_dir", "x", "--eval_files", LONG],
+        ["evaluate", "--model", LONG, "--data", "a=x.jsonl", "--out", "c"],
+        ["evaluate", "--model", "m", "--data", LONG, "--out", "c"],
     ],
+    ids=lambda words: " ".join(word[:12] for word in words),
 )
-def test_what_cannot_be_kept_is_refused_with_the_reason(messages: list[Any], more: dict[str, Any], reason: str):
-    with pytest.raises(DataError, match=reason):
-        read(*messages, **more)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["role", "content", "name", "weight", "reasoning_content", "tool_calls", "tool_call_id", "function_call"]
-        ),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("assistant"),
-            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
-            max_leaves=4,
-        ),
-    ),
-    st.sampled_from(["tools", "chat_template_kwargs"]),
-    st.none()
-    | st.integers()
-    | st.text()
-    | st.dictionaries(st.text(max_size=3), st.integers())
-    | st.lists(st.integers()),
-)
-def test_any_message_is_read_as_it_is_or_refused(message: dict[str, Any], key: str, value: Any):
+def test_a_call_with_something_huge_in_it(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.jsonl").write_text(json.dumps(CHAT) + "\n")
     try:
-        example = read(TURNS[0], message, TURNS[1], **{key: value})
-    except CattuneError:
-        return
-    assert example_from_dict(json.loads(json.dumps(example_to_dict(example)))) == example
-    if isinstance(message["content"], str):
-        assert example.messages[1].content == message["content"]
+        status = main(words)
+    except SystemExit as error:
+        status = error.code
+    message = capsys.readouterr().err.rpartition("error: ")[2]
+    assert status == 2 and len(message) <= LONGEST + 10 and "Traceback" not in message
 
 
-def test_a_dataset_brings_its_template_variables_along(tmp_path: Path):
-    tokenizer = family("byte-level")
-    examples = [
-        conversation("4 + 2?", "6", chat_template_kwargs={"enable_thinking": thinking}) for thinking in (True, False)
-    ]
-    records = [{**example_to_dict(e), "id": f"e{i}"} for i, e in enumerate(examples)]
-    before = tokenizer.chat_template
-    tokenizer.chat_template = QWEN3
-    try:
-        wanted, _ = encode(examples, tokenizer)
-        features, report = encode(Dataset.from_list(records), tokenizer)
-        again, _ = encode(
-            Dataset.from_list([{"messages": TURNS}]), tokenizer, chat_template_kwargs={"enable_thinking": False}
-        )
-        assert [f["labels"] for f in features] == [f["labels"] for f in wanted]
-        assert wanted[0]["labels"] != wanted[1]["labels"] == again[0]["labels"]
-        assert report.ends == {"<|im_end|>": 2}
-        path = tmp_path / "a.jsonl"
-        save_examples(path, [example_from_dict(record) for record in records])
-        assert [e.chat_template_kwargs for e in load_examples(path)] == [e.chat_template_kwargs for e in examples]
-    finally:
-        tokenizer.chat_template = before
+def test_the_middle_of_a_long_message_is_left_out() -> None:
+    assert bounded("x" * LONGEST) == "x" * LONGEST
+    message = str(CattuneError("what is wrong " + "x" * 5000 + " and what to do"))
+    assert message.startswith("what is wrong x") and message.endswith("x and what to do") and len(message) <= LONGEST
 
 
-def test_the_settings_take_variables_for_the_template(tmp_path: Path):
-    args = {"output_dir": str(tmp_path), "report_to": "none", "use_cpu": True}
-    assert CATConfig(**args, chat_template_kwargs={"enable_thinking": False}).chat_template_kwargs
-    for wrong, reason in (([1], "must be a mapping"), ({"padding": True}, "has padding")):
-        with pytest.raises(ConfigError, match=reason):
-            CATConfig(**args, chat_template_kwargs=wrong)
-
-
-def test_align_shows_what_the_template_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    import copy
-
-    tokenizer = copy.deepcopy(family("byte-level"))
-    tokenizer.chat_template = QWEN3
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    good, bad = conversation("4 + 2?", "6"), conversation("4 + 2?", "<think>a</think>6")
-    records = [{**example_to_dict(e), "id": name} for e, name in ((good, "good"), (bad, "bad"))]
-    file = tmp_path / "talks.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    call = ["align", str(file), "--tokenizer", str(tmp_path / "tokenizer"), "--json"]
-    assert main([*call, "--chat-template-kwargs", "{enable_thinking: true}"]) == 0
-    shown = capsys.readouterr()
-    report = json.loads(shown.out)
-    assert (report["examples"], report["left_out"]) == (2, 1)
-    assert '"enable_thinking": true' in json.dumps(report["provenance"])
-    assert "does not write its answer unchanged" in shown.err
-    assert main([*call, "--strict"]) == 2
-    with pytest.raises(SystemExit):
-        main([*call, "--chat-template-kwargs", "[1]"])
-    assert "must be a mapping" in capsys.readouterr().err
+def test_values_in_a_list() -> None:
+    assert listed(["a", "b c", 5]) == 'a, "b c", 5'
+    assert listed([]) == "none"
+    assert listed(map(str, range(100)), most=2) == "0, 1 and 98 more"
+    assert len(listed([LONG] * 100)) < 600
+    assert shown(10**5000) == "a int"
