@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from datasets import Dataset, DatasetDict, IterableDataset, disable_progress_bars, enable_progress_bars
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_supervision import examples as random_examples
@@ -24,6 +27,8 @@ from cattune.config import CATConfig
 from cattune.encoding import MAX_NAMED, encode, encode_dataset
 from cattune.errors import AlignmentError, ConfigError, DataError
 from cattune.examples import CausalLink, Example, Message, RefusedLink, Span
+from cattune.formats.rows import examples_of
+from cattune.loading import load_examples
 from cattune.records import example_to_dict
 from cattune.supervision import encode_examples
 from cattune.trainer import CATTrainer
@@ -182,7 +187,7 @@ def test_a_bad_row_in_the_middle_is_named(tmp_path: Path, num_proc: int | None) 
     records = [example_to_dict(one) for one in EXAMPLES]
     records[40]["links"][0]["causes"][0]["end"] = 9999
     rows = stored(tmp_path, records)
-    with pytest.raises(DataError, match=r"row 40: example 'e40': the span \[8, 9999\) runs past the end of prompt"):
+    with pytest.raises(DataError, match=r"row 40: example \"e40\": the span \[8, 9999\) runs past the end of prompt"):
         encode_dataset(rows, TOKENIZER, num_proc=num_proc)
     assert not list(tmp_path.rglob("tmp*")) and (num_proc or not list(tmp_path.rglob("cache-*")))
 
@@ -203,31 +208,138 @@ def test_two_rows_of_one_id_are_refused_as_in_a_list(tmp_path: Path) -> None:
     with pytest.raises(DataError) as in_a_data_set:
         encode_dataset(rows, TOKENIZER)
     with pytest.raises(DataError) as in_a_list:
-        encode(Rows(records), TOKENIZER)
+        encode(records, TOKENIZER)
     assert str(in_a_data_set.value) == str(in_a_list.value)
     assert "rows 12 and 14: both have the id" in str(in_a_list.value)
 
 
-class Rows:
-    """Rows that are neither a list nor a `datasets.Dataset`."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.rows)
+def test_rows_in_a_list_give_lists() -> None:
+    rows = [example_to_dict(one) for one in EXAMPLES]
+    assert encode(rows, TOKENIZER) == encode(tuple(rows), TOKENIZER) == encode(EXAMPLES, TOKENIZER)
 
 
-def test_other_rows_than_a_data_set_give_lists() -> None:
-    rows = Rows([example_to_dict(one) for one in EXAMPLES])
-    assert encode(rows, TOKENIZER) == encode(EXAMPLES, TOKENIZER)
+PUBLISHED = [
+    {"idx": 604, "input": "Mia has 3 plums and 4 pens. How many plums? ", "target": 3, "important": {"3": ["3 plums"]}},
+    {"idx": 605, "input": "Mia has 5 plums. How many? ", "target": 5, "important": {"5": ["5 plums", "7 hats"]}},
+    {"idx": 604, "input": "Mia has 6 plums and 7 pens. ", "target": 7, "important": {"6": ["6 plums"], "7": ["pens"]}},
+    {"idx": None, "input": "Mia has 8 plums. ", "target": 8, "important": None},
+]
+SHAPES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "mapping": lambda links: links,
+    "list": lambda links: links and [{effect: causes} for effect, causes in links.items()],
+    "json": lambda links: links and json.dumps(links),
+}
+"""How `important` may be written; arrow fills up the first two with the keys of all rows."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_published_columns_work_as_in_a_file(shape: str, tmp_path: Path, small_batches: Callable[[int], None]) -> None:
+    small_batches(2)
+    records = [row | {"important": SHAPES[shape](row["important"])} for row in PUBLISHED]
+    (tmp_path / "published.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    expected, report = encode(load_examples(tmp_path / "published.jsonl"), TOKENIZER)
+    assert report.rows and report.refused
+    for data in (records, Dataset.from_list(records), stored(tmp_path / "rows", records)):
+        features, found = encode(data, TOKENIZER)
+        assert as_lists(features) == expected
+        same = [(name.replace("line 3", "row 2"), *rest) for name, *rest in report.problems]
+        assert found.problems == same and found.refused == report.refused
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "a", "answer": "b"}, "rename_columns({'question': 'prompt', 'answer': 'completion'})"),
+        ({"id": "a", "Question": "a", "Answer": "b"}, "rename_columns({'Question': 'prompt', 'Answer': 'completion'})"),
+        ({"Prompt": "a", "completion": "b"}, "rename_columns({'Prompt': 'prompt'})"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "rename_columns({'chosen': 'completion'})"),
+        ({"instruction": "a", "input": "b", "output": "c"}, "join 'instruction' and 'input' to 'prompt'"),
+        ({"instruction": "a", "output": "c"}, "rename_columns({'instruction': 'prompt', 'output': 'completion'})"),
+        ({"input": "a", "output": "c"}, "rename_columns({'input': 'prompt', 'output': 'completion'})"),
+        ({"text": "a"}, "divide 'text' into what the model is given"),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "as 'messages', a list of {'role': 'user'"),
+        ({"prompt": "a"}, "the field 'completion' is missing"),
+        ({"input": "a"}, "the field 'target' is missing"),
+        ({"x": 1, "y": 2}, "this is no format that cattune reads"),
+        ({"task": "a", "query": "a", "response": "b"}, "rename_columns({'query': 'prompt', 'response': 'completion'})"),
+    ],
+)  # fmt: skip
+def test_other_columns_are_named_with_those_that_are_expected(
+    row: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    for read in (
+        lambda: encode(Dataset.from_list([row]), TOKENIZER),
+        lambda: encode([row], TOKENIZER),
+        lambda: load_examples(tmp_path / "rows.jsonl"),
+    ):
+        with pytest.raises(DataError) as error:
+            read()
+        said = str(error.value)
+        assert message in said and all(name in said.partition("keys found")[2] for name in row)
+        assert "'prompt' and 'completion', or 'messages', or the published format's 'input' and 'target'" in said
+
+
+ROW_KEYS = ["prompt", "completion", "messages", "input", "target", "important", "x"]
+ROW_VALUES = st.none() | st.text(max_size=3) | st.integers() | st.lists(st.text(max_size=2), max_size=2)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(ROW_KEYS), ROW_VALUES, max_size=4))
+def test_any_row_is_read_as_in_a_file_or_refused_in_our_words(row: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "x.jsonl").write_text(json.dumps(row) + "\n")
+        try:
+            expected: Any = load_examples(Path(folder) / "x.jsonl")
+        except DataError as error:
+            expected = error
+    try:
+        (found,) = examples_of([row])
+    except DataError:
+        assert isinstance(expected, DataError)
+    else:
+        assert replace(found, id="line-1") == expected[0]
+
+
+def stream() -> IterableDataset:
+    return Dataset.from_list([{"prompt": "a b", "completion": "c"}]).to_iterable_dataset()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (stream(), r"got IterableDataset; .*datasets.Dataset.from_generator\(lambda: iter\(stream\)\)"),
+        ("train.jsonl", "got str; read a file with load_examples"),
+        (Path("train.jsonl"), "got PosixPath; read a file with load_examples"),
+        ((one for one in EXAMPLES), r"got generator; it can be read only once; make a list of it"),
+        ({"train": EXAMPLES}, 'got dict; choose one of "train"'),
+        (DatasetDict({"train": Dataset.from_list([{"prompt": "a"}])}), 'got DatasetDict; choose one of "train"'),
+        (torch.utils.data.Subset(EXAMPLES, [0]), "got Subset; make a list of it"),
+        (pd.DataFrame({"prompt": ["a"], "completion": ["b"]}), "got DataFrame; .*from_pandas"),
+        (5, "got int; load_examples reads a file"),
+        ([EXAMPLES[0], {"prompt": "a", "completion": "b"}], "row 0 is an Example, and others are not"),
+        ([{"prompt": "a", "completion": "b"}, EXAMPLES[0]], "row 1: expected a mapping, as the first row is"),
+        (EXAMPLES[:2] + EXAMPLES[:1], 'rows 0 and 2: both have the id "e0"'),
+        (["a"], "row 0: expected a list of examples"),
+    ],
+)
+def test_other_data_get_one_sentence(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        encode(data, TOKENIZER)
+    assert "\n" not in str(error.value)
+
+
+def test_a_stream_can_be_stored_as_the_error_says(tmp_path: Path) -> None:
+    rows = stream()
+    kept = Dataset.from_generator(lambda: iter(rows), cache_dir=str(tmp_path))
+    assert as_lists(encode(kept, TOKENIZER)[0]) == as_lists(encode(list(rows), TOKENIZER)[0])
 
 
 def test_plain_records_with_columns_of_their_own() -> None:
     rows = Dataset.from_list([{"prompt": "a b", "completion": " c", "score": i} for i in range(3)])
     encoded, report = encode_dataset(rows, TOKENIZER)
     assert len(encoded) == report.examples == 3
-    with pytest.raises(DataError, match='row 0.*has no key "score"'):
+    with pytest.raises(DataError, match="row 0.*has no key score"):
         encode_dataset(rows.add_column("schema", ["cattune/1"] * 3), TOKENIZER)
 
 
@@ -289,5 +401,5 @@ class TestTrainer:
             self.trainer(on_disk(tmp_path / "rows"), tmp_path, max_length=4)
 
     def test_strict(self, tmp_path: Path) -> None:
-        with pytest.raises(AlignmentError, match="strict: not every causal link can be used"):
+        with pytest.raises(AlignmentError, match="strict: not every causal link of the training set can be used"):
             self.trainer(on_disk(tmp_path / "rows"), tmp_path, strict=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cattune.errors import ConfigError, DataError
 from cattune.examples import METHODS, REJECTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
-from cattune.loading import examples_from_dataset, load_examples, save_examples
+from cattune.formats.rows import examples_of
+from cattune.loading import load_examples, save_examples
 from cattune.records import example_from_dict, example_to_dict
 
 EXAMPLE = Example(
@@ -347,7 +348,7 @@ def test_rows_of_a_dataset_are_full_of_nulls() -> None:
         {"id": None, "prompt": None, "messages": [{**turn, "name": None} for turn in TURNS], "links": None},
         {"id": 7, "prompt": "a", "completion": "b", "metadata": '{"x": [1]}', "refused": []},
     ]
-    assert examples_from_dataset(rows) == [
+    assert examples_of(rows) == [
         EXAMPLE,
         Example(id="row-1", messages=tuple(Message(**turn) for turn in TURNS)),
         Example(id="7", prompt="a", completion="b", metadata={"x": [1]}),
@@ -358,26 +359,25 @@ def test_a_real_dataset(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     other = Example(id="b", prompt="a", completion="b", metadata={"x": {"y": 1}})
     rows = [example_to_dict(example) for example in (EXAMPLE, other)]
-    assert examples_from_dataset(datasets.Dataset.from_list(rows)) == [EXAMPLE, other]
+    assert examples_of(list(datasets.Dataset.from_list(rows))) == [EXAMPLE, other]
     save_examples(tmp_path / "x.jsonl", [EXAMPLE, other])
     loaded = datasets.load_dataset(
         "json", data_files=str(tmp_path / "x.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
     )
-    assert examples_from_dataset(loaded) == [EXAMPLE, other]
+    assert examples_of(list(loaded)) == [EXAMPLE, other]
 
 
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ({"train": [RECORD]}, "got dict; choose one split"),
+        ({"train": [RECORD]}, 'got dict; choose one of "train"'),
         ("data.jsonl", "read a file with load_examples"),
         (None, "got NoneType"),
-        ([], "has no rows"),
         ([RECORD, RECORD], "rows 0 and 1: both have the id"),
-        ([5], "row 0: expected a mapping"),
+        ([5], "row 0: expected a list of examples or of rows"),
         ([changed(completion=None)], "row 0, example \"a\": the field 'completion' is missing"),
     ],
 )
 def test_data_sets_that_are_refused(dataset: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        examples_from_dataset(dataset)
+        examples_of(dataset)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from training import EXAMPLES, make_model, make_tokenizer
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cattune.annotation.assistant.local import LocalModel
 from cattune.cli.main import main
@@ -210,6 +210,11 @@ class TestAdapters:
         loaded, _ = load_pair(tmp_path / "adapter", "cpu")
         assert loaded.get_input_embeddings().weight.shape[0] == len(tokenizer) + 7
         torch.testing.assert_close(last_logits(loaded, tokenizer), last_logits(saved, tokenizer))
+
+    def test_stop_where_their_own_settings_say(self, base: Path, tmp_path: Path) -> None:
+        save_adapter(base, tmp_path / "adapter", make_tokenizer())
+        GenerationConfig(eos_token_id=[1, 7]).save_pretrained(tmp_path / "adapter")
+        assert load_model(tmp_path / "adapter").generation_config.eos_token_id == [1, 7]
 
     def test_take_the_tokenizer_of_their_base(self, base: Path, tokenizer: Any, tmp_path: Path) -> None:
         save_adapter(base, tmp_path / "adapter", make_tokenizer())

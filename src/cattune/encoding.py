@@ -22,15 +22,18 @@ import transformers
 from datasets import Dataset, Features
 from datasets.fingerprint import Hasher
 
-from cattune import alignment, alignment_report, examples, records, supervision
+from cattune import alignment, alignment_report, examples, published, records, supervision
 from cattune.alignment import fast_backend
 from cattune.alignment_report import AlignmentReport
 from cattune.data import messages
 from cattune.errors import DataError
 from cattune.examples import Example
+from cattune.formats import rows
+from cattune.formats.columns import is_published
+from cattune.formats.rows import example_of_row, examples_of, renamed
 from cattune.io import shown
-from cattune.loading import examples_from_dataset
-from cattune.records import example_from_dict, record_id
+from cattune.published import ID_KEYS
+from cattune.records import record_id
 from cattune.rendering import places, renderer, tokenized
 from cattune.supervision import encode_examples
 
@@ -54,7 +57,11 @@ _SCHEMA = pa.schema(
 _REPORT = "alignment_report"
 """The column in which the first row of each batch brings the batch's report along, as JSON."""
 
-_READ = ("schema", "id", "prompt", "completion", "messages", "links", "refused", *messages.TEMPLATE_KEYS)
+_READ = {
+    False: ("schema", "id", "prompt", "completion", "messages", "links", "refused", *messages.TEMPLATE_KEYS),
+    True: (*ID_KEYS, "input", "target", "important"),
+}
+"""The columns that are read, without and with the published format."""
 
 FeatureData: TypeAlias = list[dict[str, Any]] | Dataset
 """Features as `encode_examples` describes them; in a `Dataset`, weights are rounded to 32 bits."""
@@ -68,21 +75,20 @@ def encode(
     num_proc: int | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[FeatureData, AlignmentReport]:
-    """Encode training data: a `datasets.Dataset` to another one, a list of examples, or other rows, to a list.
+    """Encode training data: a `datasets.Dataset` to another one, a list of examples, or of rows, to a list.
 
     Args:
-        data: examples, or rows in this library's JSONL schema.
+        data: examples, or rows in any format that a file may have.
         tokenizer, max_length, content, chat_template_kwargs: see `encode_examples`.
         num_proc: for a `datasets.Dataset`, the number of processes.
 
     Raises:
-        DataError: a row is no example, or there is none.
+        DataError: this is no such data, a row is no example, or two have the same id.
         AlignmentError, ConfigError: as `encode_examples`.
     """
     if isinstance(data, Dataset):
         return encode_dataset(data, tokenizer, max_length, content, num_proc, chat_template_kwargs)
-    rows = data if isinstance(data, Sequence) else examples_from_dataset(data)
-    return encode_examples(rows, tokenizer, max_length, content, MAX_NAMED, chat_template_kwargs)
+    return encode_examples(examples_of(data), tokenizer, max_length, content, MAX_NAMED, chat_template_kwargs)
 
 
 def encode_dataset(
@@ -93,7 +99,7 @@ def encode_dataset(
     num_proc: int | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, AlignmentReport]:
-    """Encode a data set in the JSONL schema, or in TRL's, batch by batch.
+    """Encode a data set in the JSONL schema, in TRL's or in the published format, batch by batch.
 
     Args:
         dataset: the rows; one on disk gives features on disk, in its cache folder, one in memory features in memory.
@@ -105,13 +111,19 @@ def encode_dataset(
         reason.
 
     Raises:
-        DataError: the data set has no rows, a row is no example, or two have the same id.
+        DataError: the data set has no rows, none of the columns that are read, a row that is no example, or two with
+            the same id.
         AlignmentError, ConfigError: as `encode_examples`.
     """
     if not len(dataset):
         raise DataError("the data set has no rows")
-    _check_ids(dataset)
-    dataset = _with_what_is_read(dataset)
+    dataset = dataset.with_format(None)
+    has_published = is_published(dict.fromkeys(dataset.column_names, True), "the columns")
+    repeats = _repeated_ids(dataset, ID_KEYS if has_published else ("id",))
+    if repeats and not has_published:
+        (second, first), name = repeats[0], _id(dataset[repeats[0][0]], ("id",), repeats[0][0])
+        raise DataError(f"rows {first} and {second}: both have the id {shown(name)}; give each its own")
+    dataset = _with_what_is_read(dataset, has_published)
     schema = _SCHEMA.append(pa.field("content", pa.list_(pa.int8()))) if content else _SCHEMA
     schema = schema.append(pa.field(_REPORT, pa.string()))
     kwargs = dict(chat_template_kwargs or {})
@@ -124,7 +136,13 @@ def encode_dataset(
         remove_columns=dataset.column_names,
         features=Features.from_arrow_schema(schema),
         num_proc=num_proc if num_proc != 1 else None,
-        fn_kwargs={"tokenizer": tokenizer, "schema": schema, **settings},
+        fn_kwargs={
+            "tokenizer": tokenizer,
+            "schema": schema,
+            "is_published": has_published,
+            "later": frozenset(second for second, _ in repeats),
+            **settings,
+        },
         new_fingerprint=_fingerprint(dataset, tokenizer, settings),
         desc="Aligning",
     )
@@ -133,14 +151,18 @@ def encode_dataset(
 
 
 def _encode_rows(
-    batch: Mapping[str, list[Any]], indices: list[int], tokenizer: Any, schema: pa.Schema, **settings: Any
+    batch: Mapping[str, list[Any]],
+    indices: list[int],
+    tokenizer: Any,
+    schema: pa.Schema,
+    is_published: bool,
+    later: frozenset[int],
+    **settings: Any,
 ) -> pa.Table:
-    names = list(batch)
-    rows = zip(*(batch[name] for name in names), strict=True)
-    given = [
-        example_from_dict(dict(zip(names, row, strict=True)), f"row {index}", f"row-{index}")
-        for index, row in zip(indices, rows, strict=True)
-    ]
+    given = []
+    for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
+        example = example_of_row(dict(zip(batch, values, strict=True)), index, is_published)
+        given.append(renamed(example, index) if index in later else example)
     features, report = encode_examples(given, tokenizer, **settings, max_named=MAX_NAMED)
     if not features:  # a batch without a row could not bring its report
         features = [{name: [] for name in schema.names}]
@@ -163,31 +185,28 @@ def _without_empty_batches(encoded: Dataset, reports: list[AlignmentReport]) -> 
     return encoded.select(chain.from_iterable(range(s, s + size) for s, size in zip(starts, sizes, strict=False)))
 
 
-def _with_what_is_read(dataset: Dataset) -> Dataset:
+def _with_what_is_read(dataset: Dataset, is_published: bool) -> Dataset:
     """Without metadata, which training never reads and which would have to be decoded for each row."""
     # Where there is a schema, a column that it does not know is an error, which reading the rows finds.
-    others = () if "schema" in dataset.column_names else set(dataset.column_names) - set(_READ)
-    unread = [name for name in dataset.column_names if name == "metadata" or name in others]
-    return dataset.with_format(None).remove_columns(unread)
+    others = () if "schema" in dataset.column_names else set(dataset.column_names) - set(_READ[is_published])
+    return dataset.remove_columns([name for name in dataset.column_names if name == "metadata" or name in others])
 
 
-def _check_ids(dataset: Dataset) -> None:
-    """Refuse two rows of the same id; it takes a few dozen bytes a row, for as long as it lasts."""
-    if "id" not in dataset.column_names:
-        return
-    column = dataset.with_format(None).select_columns("id")
-    values = chain.from_iterable(batch["id"] for batch in column.iter(_BATCH))
-    digests = np.fromiter((_digest(_id(value, row)) for row, value in enumerate(values)), np.uint64, len(column))
+def _repeated_ids(dataset: Dataset, keys: Sequence[str]) -> list[tuple[int, int]]:
+    """(row, an earlier row of the same id), in order; it takes a few dozen bytes a row, for as long as it lasts."""
+    keys = [key for key in keys if key in dataset.column_names]
+    if not keys:
+        return []
+    column = dataset.select_columns(keys)
+    digests = np.fromiter((_digest(_id(row, keys, index)) for index, row in enumerate(column)), np.uint64, len(column))
     order = np.argsort(digests, kind="stable")
     repeats = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
-    for second, first in sorted((int(order[at + 1]), int(order[at])) for at in repeats):
-        name = _id(column[second]["id"], second)
-        if name == _id(column[first]["id"], first):
-            raise DataError(f"rows {first} and {second}: both have the id {shown(name)}; give each its own")
+    pairs = sorted((int(order[at + 1]), int(order[at])) for at in repeats)
+    return [(row, before) for row, before in pairs if _id(column[row], keys, row) == _id(column[before], keys, before)]
 
 
-def _id(value: Any, row: int) -> str:
-    return record_id({"id": value}, ("id",), f"row {row}", f"row-{row}")
+def _id(row: Mapping[str, Any], keys: Sequence[str], index: int) -> str:
+    return record_id(row, keys, f"row {index}", f"row-{index}")
 
 
 def _digest(name: str) -> int:
@@ -197,7 +216,7 @@ def _digest(name: str) -> int:
 def _fingerprint(dataset: Dataset, tokenizer: Any, settings: Mapping[str, Any]) -> str:
     """Names the result in the cache of `datasets`: the same data, tokenizer, settings and code give the same name."""
     fast_backend(tokenizer)  # sets truncation and padding as they will be: older versions of `datasets` hash them too
-    data_model = (examples, messages, records)
+    data_model = (examples, messages, published, records, rows)
     modules = (
         sys.modules[__name__],
         alignment,

@@ -1,17 +1,17 @@
-"""Examples from a file or a data set, and to a file."""
+"""Examples from a file, and to a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from cattune.data.own_kinds import EXAMPLES, own_kind
 from cattune.errors import DataError
 from cattune.examples import Example
+from cattune.formats.columns import is_published
 from cattune.grounding import check_occurrences
-from cattune.io import listed, read_jsonl, shown, write_jsonl
+from cattune.io import read_jsonl, shown, write_jsonl
 from cattune.published import published_example
 from cattune.records import example_from_dict, example_to_dict
 
@@ -50,31 +50,6 @@ def load_examples(path: str | os.PathLike[str], occurrences: str = "context") ->
     return examples
 
 
-def examples_from_dataset(dataset: Iterable[Mapping[str, Any]]) -> list[Example]:
-    """Make examples of the rows of a `datasets.Dataset`, or of any mappings, in this library's schema or TRL's.
-
-    A key whose value is None counts as absent, in the metadata too: `datasets` gives every row the keys of all rows.
-    A row without an id is named by its index, "row-0".
-
-    Raises:
-        DataError: The data set is none, is a dict of splits, has no rows, or a row is wrong.
-    """
-    if isinstance(dataset, Mapping | str | bytes) or not isinstance(dataset, Iterable):
-        raise DataError(
-            f"expected a data set of rows, got {type(dataset).__name__}; choose one split of it, or read a file with "
-            "load_examples"
-        )
-    rows: dict[str, int] = {}
-    examples = []
-    for index, row in enumerate(dataset):
-        example = example_from_dict(_without_nulls(row), f"row {index}", f"row-{index}")
-        _note_id(example.id, index, rows, "rows")
-        examples.append(example)
-    if not examples:
-        raise DataError("the data set has no rows")
-    return examples
-
-
 def save_examples(path: str | os.PathLike[str], examples: Iterable[Example]) -> int:
     """Write examples in this library's JSONL schema, atomically; `load_examples` gives equal ones back.
 
@@ -97,33 +72,7 @@ def _records(path: str | os.PathLike[str], examples: Iterable[Example]) -> Itera
         raise DataError(f"{path}: there are no examples to write")
 
 
-def is_published(record: Mapping[str, Any], where: str) -> bool:
-    """Whether a file whose first record this is has the published format; a `DataError` where it has none we read."""
-    keys = {key for key, value in record.items() if value is not None}
-    if "schema" in keys or "messages" in keys or {"prompt", "completion"} <= keys:
-        return False
-    found, kind = listed(record), own_kind(keys)
-    if kind not in (None, EXAMPLES) and "input" not in keys:
-        raise DataError(f"{where}: the keys ({found}) are those of {kind.name}, and not of an example; {kind.use}")
-    if keys & {"input", "target", "important"}:
-        return True
-    if keys & {"prompt", "completion"}:
-        return False
-    raise DataError(
-        f"{where}: this is no format that cattune reads; expected 'prompt' and 'completion', or 'messages', or the "
-        f"published format's 'input' and 'target' (keys found: {found})"
-    )
-
-
 def _note_id(name: str, number: int, seen: dict[str, int], what: str) -> None:
     if name in seen:
         raise DataError(f"{what} {seen[name]} and {number}: both have the id {shown(name)}; give each its own")
     seen[name] = number
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_without_nulls(item) for item in value]
-    return value

@@ -2,14 +2,16 @@
 
 `target` is a string or a number, which is then its text as the file has it. `important` is a mapping or a list of
 mappings, from an effect phrase to its cause phrases: `[{"High Risk": ["Exercise: 2", "Weight: 4"]}]`. A single string
-in the place of the list of causes, and numbers in the place of phrases, are taken as what they plainly mean; anything
-else that is wrong with one link refuses that link, and is kept with the example and counted.
+in the place of the list of causes, numbers in the place of phrases, and `important` as a string of JSON are taken as
+what they plainly mean; anything else that is wrong with one link refuses that link, and is kept with the example and
+counted.
 
 The id of an example is its `id`, or its `idx`; all keys but the four above and `id` go to the metadata.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,6 +75,11 @@ def _phrases(record: Mapping[str, Any], where: str, refused: list[RefusedLink]) 
     important = record.get("important")
     if important is None:
         return
+    if isinstance(important, str):  # some data sets store what varies from row to row as JSON
+        try:
+            important = json.loads(important)
+        except (ValueError, RecursionError):
+            raise _wrong(record, "important", "JSON, where it is a string,", where) from None
     items = [important] if isinstance(important, Mapping) else important
     if not isinstance(items, list | tuple):
         raise _wrong(record, "important", "a mapping or a list of mappings, effect -> causes,", where)

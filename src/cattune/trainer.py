@@ -8,33 +8,32 @@ devices: splitting a batch differently does not change it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from cattune.alignment_report import AlignmentReport
 from cattune.attention import RowSelection, is_checkpointing, is_compiled, self_check
 from cattune.collator import CausalCollator, example_numbers, without_tokens
 from cattune.config import CATConfig
-from cattune.encoding import encode
-from cattune.errors import AlignmentError, ConfigError
-from cattune.examples import Example
+from cattune.errors import ConfigError, DataError
 from cattune.meter import Meter
 from cattune.re_attention import ReAttention
 from cattune.rendering.stopping import add_stop_tokens, save_generation_settings
 from cattune.schedules import gamma_at
 from cattune.supervision import IGNORED
+from cattune.training import inputs
+from cattune.training.loss import completion_cross_entropy
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from peft import PeftConfig
 
-    ExampleData: TypeAlias = Sequence[Example] | Dataset
+    from cattune.training.inputs import ExampleData
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,8 @@ class CATTrainer(Trainer):
     Args:
         model: a decoder whose attention can be captured (docs/capture.md).
         args: the settings.
-        train_dataset: examples, or a `datasets.Dataset` in the JSONL schema.
+        train_dataset: a list of examples, or of rows in any format that a file may have, or a `datasets.Dataset` of
+            such rows.
         eval_dataset: the same, or a dict of named splits.
         processing_class: a fast tokenizer.
         peft_config: a PEFT configuration to wrap the model with.
@@ -55,13 +55,16 @@ class CATTrainer(Trainer):
 
     Attributes:
         alignment: what became of the training set's links.
+        eval_alignment: the same for each evaluation set, by its split's name, or "eval" where it has none.
 
     Logs beside the Trainer's own values, for evaluations under their prefix: `cross_entropy`, `re_attention_loss`,
     `gamma`, `causal_mass`, `attention_ratio` (attention to a causal key over that to another visible key, each the mean
     over rows) and `supervised_rows`. Where gamma is 0 the attention is looked at on logging steps only.
 
     Raises:
-        ConfigError: the configuration would train nothing, or the attention cannot be captured.
+        ConfigError: the configuration would train nothing, the attention cannot be captured, or one of the arguments is
+            of another kind.
+        DataError: a data set is of another kind, or is wrong.
         AlignmentError: `strict`, and a link cannot be used.
     """
 
@@ -74,44 +77,34 @@ class CATTrainer(Trainer):
         *,
         train_dataset: ExampleData | None = None,
         eval_dataset: ExampleData | Mapping[str, ExampleData] | None = None,
-        processing_class: PreTrainedTokenizerBase,
+        processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: PeftConfig | None = None,
         **kwargs: Any,
     ) -> None:
+        tokenizer = inputs.check(model, args, processing_class, kwargs)
         self._re_attention = _re_attention(model, args)
         train_features, self.alignment = None, AlignmentReport()
+        self.eval_alignment: dict[str, AlignmentReport] = {}
         if train_dataset is not None:
-            train_features, self.alignment = _encode(train_dataset, processing_class, args)
-            _check_trains_something(train_features, self.alignment, args)
-            add_stop_tokens(model, processing_class, self.alignment.ends)
-        eval_features: Any = None
-        if isinstance(eval_dataset, Mapping):
-            eval_features = {name: _encode(data, processing_class, args)[0] for name, data in eval_dataset.items()}
-        elif eval_dataset is not None:
-            eval_features = _encode(eval_dataset, processing_class, args)[0]
+            train_features, self.alignment = inputs.training_features(train_dataset, tokenizer, args)
+            add_stop_tokens(model, tokenizer, self.alignment.ends)
+        eval_features = inputs.evaluation_features(eval_dataset, "eval", tokenizer, args, self.eval_alignment)
         if peft_config is not None:
-            from peft import get_peft_model
-
-            if args.gamma > 0 and peft_config.is_prompt_learning:
-                raise ConfigError(
-                    f"{type(peft_config).__name__} adds virtual tokens, keys that are at no position of a batch, so "
-                    "that attention cannot be captured; take an adapter of the weights, such as LoRA, or set gamma to 0"
-                )
-            model = get_peft_model(model, peft_config)
+            model = inputs.with_adapter(model, peft_config, args)
         super().__init__(
             model=model,
             args=args,
-            data_collator=CausalCollator(
-                _padding_id(processing_class), processing_class.padding_side, padding_free=args.padding_free
-            ),
+            # Always on the right, whatever the tokenizer's side is: absolute positions and recurrent states are then
+            # those of the example alone, in every model.
+            data_collator=CausalCollator(inputs.padding_id(tokenizer), padding_free=args.padding_free),
             train_dataset=train_features,
             eval_dataset=eval_features,
-            processing_class=processing_class,
+            processing_class=tokenizer,
             **kwargs,
         )
         if args.n_gpu > 1:
             raise ConfigError("torch.nn.DataParallel would split a batch's rows unevenly; use `accelerate launch`")
-        if not self.model_accepts_loss_kwargs:
+        if kwargs.get("compute_loss_func") is None and not self.model_accepts_loss_kwargs:
             self.compute_loss_func = completion_cross_entropy
         self._capture_scope = ExitStack()
         self._self_checked = not args.self_check
@@ -205,6 +198,45 @@ class CATTrainer(Trainer):
             logs = {**logs, **self._meter.read(self.accelerator.gather)}
         super().log(logs, start_time)
 
+    def evaluate(
+        self,
+        eval_dataset: str | ExampleData | Mapping[str, ExampleData] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluates on what the constructor takes, or on a split of its `eval_dataset`: all of it, or one by its name.
+
+        Raises:
+            DataError: this is no data set, no split of that name, or it is wrong.
+            AlignmentError: `strict`, and a link cannot be used.
+        """
+        features = self._evaluation_features(eval_dataset, metric_key_prefix)
+        return super().evaluate(features, ignore_keys, metric_key_prefix)
+
+    def predict(
+        self, test_dataset: ExampleData, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Predicts on what the constructor takes as a training set.
+
+        Raises:
+            DataError: this is no data set, or it is wrong.
+            AlignmentError: `strict`, and a link cannot be used.
+        """
+        if isinstance(test_dataset, Mapping):
+            raise DataError(f"predict takes one data set, got {type(test_dataset).__name__}; call it for each split")
+        return super().predict(
+            self._evaluation_features(test_dataset, metric_key_prefix), ignore_keys, metric_key_prefix
+        )
+
+    def _evaluation_features(self, data: Any, name: str) -> Any:
+        if isinstance(data, str) and isinstance(self.eval_dataset, Mapping):
+            if data not in self.eval_dataset:
+                raise DataError(
+                    f"there is no split {data!r}; eval_dataset has {', '.join(map(repr, self.eval_dataset))}"
+                )
+            return data
+        return inputs.evaluation_features(data, name, self.processing_class, self.args, self.eval_alignment)
+
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Adds the attention's figures to the evaluation's metrics; its loss is the cross-entropy of a token alone."""
         training_meter, self._meter = self._meter, Meter()
@@ -252,20 +284,6 @@ class CATTrainer(Trainer):
         return (self.state.global_step + 1) % max(self.state.logging_steps, 1) == 0
 
 
-def completion_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy of the labelled tokens, summed and divided by `num_items_in_batch`, or their mean without it.
-
-    For models whose own loss does not know `num_items_in_batch`.
-
-    Args:
-        outputs: the model's, with logits (B, S, V).
-        labels: (B, S), -100 where there is none; the logits at t - 1 predict the label at t.
-    """
-    logits = outputs["logits"][:, :-1].flatten(0, 1).float()
-    total = nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
-    return total / ((labels[:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
 def _selection(batch: Mapping[str, Tensor]) -> RowSelection:
     names = ("query_rows", "causal_keys", "attention_mask", "position_ids", "content")
     return RowSelection.from_batch(**{name: batch[name] for name in names if name in batch})
@@ -279,40 +297,3 @@ def _re_attention(model: PreTrainedModel, args: CATConfig) -> ReAttention | None
             raise
         logger.warning("attention is not logged: %s", error)
         return None
-
-
-def _encode(
-    data: ExampleData, tokenizer: PreTrainedTokenizerBase, args: CATConfig
-) -> tuple[list[dict[str, Any]] | Dataset, AlignmentReport]:
-    with args.main_process_first(desc="alignment"):  # the other processes of this machine then find it in the cache
-        features, report = encode(
-            data,
-            tokenizer,
-            max_length=args.max_length,
-            content=args.objective == "contrast",
-            num_proc=args.dataset_num_proc,
-            chat_template_kwargs=args.chat_template_kwargs,
-        )
-    if args.strict and report.problems:
-        raise AlignmentError(f"strict: not every causal link can be used\n{report.summary()}")
-    return features, report
-
-
-def _check_trains_something(features: list[dict[str, Any]] | Dataset, report: AlignmentReport, args: CATConfig) -> None:
-    if not len(features):
-        raise ConfigError(f"the training set has no example to train on\n{report.summary()}")
-    if args.gamma > 0 and not report.rows:
-        raise ConfigError(
-            "no causal link of the training set could be aligned, so the Re-Attention loss would train nothing; "
-            f"mend the links, or set gamma to 0 for plain fine-tuning\n{report.summary()}"
-        )
-    if report.problems:
-        logger.warning("not all of the training set is used as it is given\n%s", report.summary())
-
-
-def _padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Padding is masked and never a label, so where the tokenizer has no token for it any id will do."""
-    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    return 0

@@ -16,8 +16,8 @@ from typing import Any
 
 from cattune.errors import DataError
 from cattune.examples import Example
+from cattune.formats.columns import is_published
 from cattune.io import read_jsonl, shown
-from cattune.loading import is_published
 from cattune.published import published_example
 from cattune.records import example_from_dict
 

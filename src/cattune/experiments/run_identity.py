@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def run_identity(job: TrainJob, args: CATConfig) -> dict[str, Any]:
     with readable(job.train_file):
         train_file = fingerprint(Path(job.train_file))
     identity = {
-        "model": fingerprint(Path(job.model)) if Path(job.model).is_dir() else job.model,
+        "model": fingerprint(Path(job.model)) if os.path.isdir(job.model) else job.model,
         "train_file": train_file,
         "occurrences": job.occurrences,
         "attn_implementation": job.attn_implementation,

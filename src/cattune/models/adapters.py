@@ -88,7 +88,7 @@ def load_adapter(source: Source, trainable: bool, **options: Any) -> PreTrainedM
     Raises:
         ConfigError: the base model or the adapter is not there, cannot be read, or the two do not fit.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     config = read_config(source)
     base_source = base_of(source, config)
@@ -101,6 +101,8 @@ def load_adapter(source: Source, trainable: bool, **options: Any) -> PreTrainedM
     from peft import PeftModel
     from peft.utils import load_peft_weights
 
+    if source.has("generation_config.json"):  # the tokens to stop at, which the base's own need not name
+        base.generation_config = source.load(GenerationConfig, "generation settings")
     with source.reading("adapter"):
         rows = _embedding_rows(load_peft_weights(source.path, device="cpu"), base)
         if rows is not None and rows != base.get_input_embeddings().weight.shape[0]:

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from cattune.data.lines import open_lines, readable
 from cattune.errors import ConfigError, DataError
 from cattune.examples import Example
+from cattune.formats.columns import is_published
 from cattune.io import parse_line, shown
-from cattune.loading import is_published
 from cattune.published import published_example
 from cattune.records import example_from_dict
 from cattune.review.problems import FileChanged

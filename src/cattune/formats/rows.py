@@ -1,0 +1,97 @@
+"""Examples out of what a caller holds in memory: a list of examples, or of rows in any format that a file may have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cattune.errors import DataError
+from cattune.examples import Example
+from cattune.formats.columns import is_published
+from cattune.io import shown
+from cattune.published import published_example
+from cattune.records import example_from_dict
+
+EXPECTED = "expected a list of examples or of rows (dicts), or a datasets.Dataset"
+
+
+def examples_of(data: Any) -> list[Example]:
+    """The examples of a list of examples, or of a list of rows in this library's schema, TRL's or the published one.
+
+    A key whose value is None counts as absent, in the metadata too: `datasets` gives every row the keys of all rows.
+    The first row decides which format all have. A row without an id is named by its index, "row-0"; of two published
+    rows of one id, the later one is called "604 (row 7)".
+
+    Raises:
+        DataError: this is no such list, or a row is wrong, or two have the same id.
+    """
+    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Sequence):
+        raise DataError(f"{EXPECTED}, got {type(data).__name__}; {_advice(data)}")
+    examples = list(data) if all(isinstance(item, Example) for item in data) else list(_from_rows(data))
+    rows: dict[str, int] = {}
+    for row, example in enumerate(examples):
+        if (first := rows.setdefault(example.id, row)) != row:
+            raise DataError(f"rows {first} and {row}: both have the id {shown(example.id)}; give each its own")
+    return examples
+
+
+def example_of_row(row: Any, index: int, published: bool) -> Example:
+    """The example of one row, which is named by its index where it has no id.
+
+    Raises:
+        DataError: the row is wrong.
+    """
+    where, name = f"row {index}", f"row-{index}"
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: expected a mapping, as the first row is, got {shown(row)}")
+    present = without_nulls(row)
+    return published_example(present, where, name) if published else example_from_dict(present, where, name)
+
+
+def renamed(example: Example, row: int) -> Example:
+    """The example under the name that a later one of the same id gets."""
+    return replace(example, id=f"{example.id} (row {row})")
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that have none, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _from_rows(rows: Sequence[Any]) -> Iterator[Example]:
+    first = rows[0]
+    if not isinstance(first, Mapping):
+        others = f"row 0 is an Example, and others are not: {EXPECTED}"
+        raise DataError(others if isinstance(first, Example) else f"row 0: {EXPECTED}, got {shown(first)}")
+    published = is_published(first, "row 0")
+    seen: set[str] = set()
+    for index, row in enumerate(rows):
+        example = example_of_row(row, index, published)
+        yield renamed(example, index) if published and example.id in seen else example
+        seen.add(example.id)
+
+
+def _advice(data: Any) -> str:
+    """What to do with data of another kind."""
+    if isinstance(data, str | bytes | os.PathLike):
+        return "read a file with load_examples"
+    if isinstance(data, Mapping):
+        return f"choose one of {', '.join(shown(key) for key in list(data)[:5]) or 'its splits'}, which it maps to data"
+    if type(data).__name__ == "IterableDataset":
+        return (
+            "links are aligned and counted before training, so a stream has to be stored first: "
+            "datasets.Dataset.from_generator(lambda: iter(stream)) keeps it on disk, and training then reads it there"
+        )
+    if hasattr(data, "to_dict") and hasattr(data, "columns"):
+        return "make a Dataset of the table: datasets.Dataset.from_pandas(table)"
+    if isinstance(data, Iterator):
+        return "it can be read only once; make a list of it: list(...)"
+    if isinstance(data, Iterable) or hasattr(data, "__getitem__"):
+        return "make a list of it: list(...)"
+    return "load_examples reads a file"
