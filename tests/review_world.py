@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from review_faults import Faults, Killed
+from faulty_system import Faults, Killed
 
 from cattune.cli.review import _farewell, _greeting
 from cattune.errors import CattuneError
@@ -57,6 +58,7 @@ class World:
         save_examples(self.path, start_examples())
         self.count = 0
         self.log: list[str] = []
+        self.counts: Counter[str] = Counter()
         self.aside: dict[Path, list[Example]] = {}
         self.had: dict[str, Example] = {}  # in the file, when it was last read or saved
         self.wanted: dict[str, list[Example]] = {}  # confirmed last; two where the answer was lost
@@ -171,14 +173,17 @@ class World:
                 made.append(open_document(self.path))
         except Killed:
             self.locks.let_go()
+            self._tally("start", "killed", faults)
             return
         except CattuneError as error:
+            self._tally("start", "refused", faults)
             in_order = self.readable()
             assert faults.happened or not in_order, f"not opened: {error}"
             certain = any(self.had[name] not in values for name, values in self.wanted.items())
             if not in_order and not faults.happened and certain:
                 assert str(self._journal()) in str(error), "not told where the edits are"
             return
+        self._tally("start", "done", faults)
         self.document = made[0]
         self.aside_here = False
         self._settle()
@@ -197,6 +202,7 @@ class World:
     def change(self, kind: str, place: int) -> None:
         """Change the file on the disk."""
         self.log.append(f"another program: {kind} {place}")
+        self.counts[f"another program: {kind}"] += 1
         self.count += 1
         try:
             now = load_examples(self.path)
@@ -251,13 +257,20 @@ class World:
         try:
             with faults.at_work(), self.locks.noted:
                 work()
+            outcome = "done"
         except Killed:
             self.kill()
-            return "killed"
+            outcome = "killed"
         except CattuneError as error:
             self.log.append(f"    told: {error}")
-            return str(error)
-        return "done"
+            outcome = str(error)
+        self._tally(words.split()[0], outcome if outcome in ("done", "killed") else "refused", faults)
+        return outcome
+
+    def _tally(self, what: str, outcome: str, faults: Faults) -> None:
+        self.counts[f"{what}: {outcome}"] += 1
+        if faults.happened:
+            self.counts[f"fault: {faults.kind}, {faults.where}"] += 1
 
     def _check(self) -> None:
         """What is shown is what was last confirmed, and the unsaved ones are those that differ from the file's."""
@@ -280,7 +293,9 @@ class World:
         assert list(shown) == list(now)
         new = {path: examples for path, examples in asides(self.folder).items() if path not in self.aside}
         told = set(document.carried_over.set_aside)
+        greeting = _greeting(document)
         kept = [example for path in new for example in new[path]]
+        assert all(str(path) in greeting for path in new), "set aside, and not told"
         if told:
             assert document.carried_over.path in new and str(document.carried_over.path) in _greeting(document)
             assert {example.id for example in new[document.carried_over.path]} == told
@@ -297,13 +312,16 @@ class World:
                 elif wanted in copied and sees == has:
                     fates.append(True)
                 elif has == had:
-                    fates.append(sees == wanted and name not in told)
+                    again = sees == has and wanted in kept  # set aside by one who was killed; the file is back since
+                    fates.append((sees == wanted or again) and name not in told)
                 else:
-                    fates.append(sees == wanted == has or (sees == has and name in told and wanted in kept))
+                    fates.append(sees == wanted == has or (sees == has and wanted in kept))
             assert any(fates), f"{name}: lost {values}, the file had {had} and has {has}, shown is {sees}"
         for name in set(shown) - set(self.wanted):
             assert shown[name] == now[name]
         self.aside |= new
+        self.counts["edits carried over"] += len(document.unsaved)
+        self.counts["edits set aside"] += len(told)
         self.order, self.had = list(now), now
         self.wanted = {name: [example] for name, example in shown.items()}
         self.loaded_bytes = self.path.read_bytes()

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from faulty_system import KINDS, Faults
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from review_faults import KINDS, Faults
 from review_world import CHANGES, World
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK) else None

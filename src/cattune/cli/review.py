@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _greeting(document: Any) -> str:
+    from cattune.review.carry_over import files_set_aside
+
     carried = document.carried_over
     lines = [f"{document.source.path}: {len(document):,} examples, {document.index.reviewed:,} reviewed"]
     if carried.torn:
@@ -96,6 +98,9 @@ def _greeting(document: Any) -> str:
             f"{_examples(len(carried.set_aside))} ({listed(carried.set_aside)}) changed in the file since they were "
             f"edited; your versions are in {carried.path}"
         )
+    earlier = [path for path in files_set_aside(document.target) if path not in document.aside]
+    if earlier:  # a review that was killed has told nobody
+        lines.append(f"set aside by earlier reviews, and still there: {', '.join(map(str, earlier))}")
     return "\n".join(lines)
 
 

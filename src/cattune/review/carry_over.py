@@ -20,6 +20,8 @@ from cattune.review.history import History
 from cattune.review.journal import Record, fingerprint
 from cattune.review.source import Source
 
+_ASIDE = ".set-aside-"
+
 
 @dataclass(frozen=True, slots=True)
 class CarriedOver:
@@ -94,13 +96,16 @@ def set_aside(examples: Sequence[Example], target: Path, like: os.stat_result) -
     Raises:
         OutputError: It cannot be written.
     """
-    number = 0
-    while True:
+    number = 1
+    while os.path.lexists(path := target.with_name(f"{target.name}{_ASIDE}{number}.jsonl")):
         number += 1
-        path = target.with_name(f"{target.name}.set-aside-{number}.jsonl")
-        if os.path.lexists(path):
-            continue
-        with atomic_file(path, like=like, put=put_new) as write:
-            for example in examples:
-                write(to_json(example_to_dict(example), str(path)) + b"\n")
-        return path
+    with atomic_file(path, like=like, put=put_new) as write:
+        for example in examples:
+            write(to_json(example_to_dict(example), str(path)) + b"\n")
+    return path
+
+
+def files_set_aside(target: Path) -> list[Path]:
+    """The files of what was set aside, by this review or an earlier one, that are still beside a file."""
+    beginning = f"{target.name}{_ASIDE}"
+    return sorted(path for path in target.parent.iterdir() if path.name.startswith(beginning))

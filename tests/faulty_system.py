@@ -44,6 +44,7 @@ class Faults:
         self.steps = 0
         self.dead = False
         self.happened = False
+        self.where = ""
 
     def do(self, name: str, work: Callable[[], Any], part: Callable[[], Any] = lambda: None) -> Any:
         """Do one step, or what the fault makes of it; `part` is a part of the work, which a failure may leave."""
@@ -51,7 +52,8 @@ class Faults:
             raise Killed
         here, after = self.steps == self.step, self.steps > self.step
         self.steps += 1
-        self.happened = self.happened or (here and self.kind != "none")
+        if here and self.kind != "none":
+            self.happened, self.where = True, name
         if here and self.kind == "killed before":
             part()
             self.dead = True
@@ -87,14 +89,14 @@ class Faults:
                 whole, half = super().write, bytes(data)[: size // 2]
                 return int(faults.do("write", lambda: whole(data), lambda: whole(half)))
 
-        def open_new(path: Path, mode: int) -> Any:
+        def create(path: Path, mode: int) -> Any:
             return io.BufferedWriter(faults.do("open", lambda: Raw(path, "xb", opener=_with(0, mode))))
 
         def open_private(path: Path) -> Any:
             return faults.do("open", lambda: Raw(path, "r+b", opener=_with(os.O_CREAT, 0o600)))
 
         doors: dict[str, Callable[..., Any]] = {
-            "cattune.io._open_new": open_new,
+            "cattune.io.create": create,
             "cattune.review.journal._open_private": open_private,
             "cattune.review.exchange.swap": lambda *names: faults.do("swap", lambda: swap(*names)),
         }
