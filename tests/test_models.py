@@ -20,6 +20,7 @@ from cattune.errors import ConfigError
 from cattune.evaluation.models import load_model as load_pair
 from cattune.experiments.training import load_or_build
 from cattune.loading import save_examples
+from cattune.models.adapters import with_base
 from cattune.models.load import load_model, load_tokenizer
 
 TEXT = "red: 3, blue: 4, so: "
@@ -252,6 +253,18 @@ class TestAdapters:
         assert main(call) == 2
         err = capsys.readouterr().err
         assert message.format(adapter=adapter) in err and err.count("\n") == 1
+
+    def test_upon_a_base_that_is_stored_nowhere_are_merged_to_be_saved(self, tokenizer: Any, base: Path) -> None:
+        model = get_peft_model(make_model(tokenizer), LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False))
+        expected = last_logits(model, tokenizer)
+        whole = with_base(model)
+        assert type(whole) is LlamaForCausalLM
+        torch.testing.assert_close(last_logits(whole, tokenizer), expected, rtol=0, atol=1e-5)
+        for left_alone in (
+            whole,
+            get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM", r=2)),
+        ):
+            assert with_base(left_alone) is left_alone
 
     @pytest.mark.parametrize("damage", ["config", "weights", "no weights", "task"])
     def test_damaged_are_refused(self, damage: str, base: Path, tmp_path: Path) -> None:

@@ -115,6 +115,29 @@ def test_peft(files: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "lora",
+    [
+        "{r: 2, target_modules: all-linear}",
+        "{r: 2, use_dora: true, target_modules: [q_proj]}",
+        "{r: 2, target_modules: [v_proj], modules_to_save: [embed_tokens, lm_head]}",
+    ],
+)
+def test_an_adapter_on_tiny_is_saved_with_what_it_needs(
+    lora: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`tiny` is on no disk and no hub: the whole model is saved, and loads from wherever the folder is moved to."""
+    pytest.importorskip("peft")
+    assert train(files, "--learning_rate", "0.1", "--peft", lora) == 0
+    assert "the adapter is merged into it" in capsys.readouterr().err
+    result = json.loads((files / "run" / "results.json").read_text())
+    moved, scores = (files / "run").rename(files / "moved"), files / "scores.json"
+    AutoModelForCausalLM.from_pretrained(moved)
+    call = ["evaluate", "--model", str(moved), "--data", f"test={files / 'test.jsonl'}", "--out", str(scores)]
+    assert main(call) == 0
+    assert json.loads(scores.read_text())["splits"] == result["splits"]
+
+
 def test_json_on_standard_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(files, "--json") == 0
     assert json.loads(capsys.readouterr().out)["splits"]["test"]["n"] == 8

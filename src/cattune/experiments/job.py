@@ -102,6 +102,7 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
     from cattune.experiments.training import load_or_build, make_config, make_trainer, peft_config
     from cattune.experiments.training_run import TrainingRun, decided_by_main, writes_checkpoints
     from cattune.loading import load_examples
+    from cattune.models.adapters import with_base
 
     resume = job.settings.get("resume_from_checkpoint")
     folder = Path(job.output_dir)
@@ -138,6 +139,8 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
             started = time.perf_counter()
             run.train()
             seconds = time.perf_counter() - started
+            if adapter is not None:
+                trainer.model = with_base(trainer.model)
             run.save_model()
             results = {}
             for name, examples in splits.items():

@@ -6,6 +6,7 @@ rows with the adapter, and the base gets as many before they are put into place.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from torch import Tensor
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "base_model.model."
 """Stands before the base model's own names in the weights of an adapter."""
@@ -109,6 +112,22 @@ def load_adapter(source: Source, trainable: bool, **options: Any) -> PreTrainedM
             base.resize_token_embeddings(rows, mean_resizing=False)
         model: PreTrainedModel = PeftModel.from_pretrained(base, source.path, is_trainable=trainable)
     return model
+
+
+def with_base(model: PreTrainedModel) -> PreTrainedModel:
+    """The model as it can be saved: an adapter whose base is stored nowhere is merged into it.
+
+    The adapter alone would be of no use, and a path to a base beside it would break where the folder is moved.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel) or model.get_base_model().name_or_path:
+        return model
+    logger.warning(
+        "the base model is stored nowhere, so that the adapter is merged into it, and the whole model is saved"
+    )
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged
 
 
 def _embedding_rows(weights: Mapping[str, Tensor], base: PreTrainedModel) -> int | None:
