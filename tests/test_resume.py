@@ -309,6 +309,12 @@ class TestOverwriting:
         assert train(data, cut, *STEPS, "--overwrite") == 1
         assert sorted(cut.rglob("*")) == before
 
+    def test_a_folder_that_old_checkpoints_would_take_along(self, data: Path, tmp_path: Path, capsys: Any) -> None:
+        (tmp_path / "run" / "checkpoint-abc").mkdir(parents=True)
+        words = (*STEPS, "--save_total_limit", "1")
+        assert train(data, tmp_path / "run", *words, "--overwrite") == 2
+        assert "checkpoint-abc, which save_total_limit would count" in capsys.readouterr().err
+
     @pytest.mark.parametrize("name", ["adapter_config.json", "pytorch_model.bin", "model-00001-of-2.safetensors"])
     def test_a_strange_model_is_in_the_way(self, data: Path, cut: Path, name: str, capsys: Any) -> None:
         (cut / name).write_text("{}")

@@ -115,8 +115,9 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
         def claim() -> tuple[Start, dict[str, Any]]:
             scope.enter_context(claimed(folder))
             identity = run_identity(job, args)
-            saves, processes = writes_checkpoints(args), args.world_size
-            return plan_start(folder, identity, resume, job.overwrite, saves, processes), identity
+            saves, rotates = writes_checkpoints(args), bool(args.save_total_limit)
+            plan = plan_start(folder, identity, resume, job.overwrite, saves, args.world_size, rotates)
+            return plan, identity
 
         start, identity = decided_by_main(args, claim)
         train = load_examples(job.train_file, job.occurrences)

@@ -39,6 +39,7 @@ def plan_start(
     overwrite: bool,
     saves: bool,
     processes: int = 1,
+    rotates: bool = False,
 ) -> Start:
     """Decide how a run starts.
 
@@ -49,12 +50,18 @@ def plan_start(
         overwrite: whether what an earlier run wrote may go.
         saves: whether the settings write checkpoints.
         processes: how many train.
+        rotates: whether old checkpoints are deleted as new ones are written (`save_total_limit`).
 
     Raises:
         OutputError: the folder holds something that must not be lost, or nothing to resume.
         ConfigError: the checkpoint that was named cannot be resumed from, or the settings contradict each other.
     """
     found = look(folder)
+    if rotates and (strange := _taken_for_checkpoints(folder, found)):
+        raise OutputError(
+            f"{folder} holds {_list(strange)}, which save_total_limit would count as checkpoints and delete; rename "
+            "them, or leave save_total_limit out"
+        )
     if isinstance(resume, str):
         return _from_named(folder, found, Path(resume), overwrite, processes)
     if resume and overwrite:
@@ -152,7 +159,8 @@ def _check_same_run(folder: Path, found: Found, identity: Mapping[str, Any]) -> 
 
 def _nothing_to_resume(folder: Path, faulty: Sequence[Checkpoint], saves: bool) -> str:
     if faulty:
-        words = "; ".join(f"{checkpoint.path.name}: {checkpoint.fault}" for checkpoint in faulty[:3])
+        last, more = faulty[0], f", and {len(faulty) - 1} before it" if len(faulty) > 1 else ""
+        words = f"{last.path.name}: {last.fault}{more}"
         return f"{folder} holds no whole checkpoint, so there is nothing to resume ({words})"
     if not saves:
         return (
@@ -160,6 +168,16 @@ def _nothing_to_resume(folder: Path, faulty: Sequence[Checkpoint], saves: bool) 
             "save_strategy: steps with save_steps: N would write one every N steps"
         )
     return f"{folder} holds no checkpoint yet, so there is nothing to resume"
+
+
+def _taken_for_checkpoints(folder: Path, found: Found) -> list[str]:
+    """Folders that transformers deletes with old checkpoints: it goes by the beginning of the name alone."""
+    ours = {path.name for path in checkpoint_folders(folder)}
+    return [
+        name
+        for name in found.others
+        if name.startswith("checkpoint-") and name not in ours and (folder / name).is_dir()
+    ]
 
 
 def _list(names: Sequence[str]) -> str:
