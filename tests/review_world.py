@@ -330,9 +330,12 @@ class World:
     uncleared = False
     """Whether the system failed after the last save, so that the journal may still hold what is saved."""
     loaded_bytes: bytes | None = None
+    """What was read or saved last; None: what it was is known, but another program replaced it before it was seen."""
 
     def _as_loaded(self) -> bool:
-        return contents(self.path) == self.loaded_bytes
+        if self.loaded_bytes is not None:
+            return contents(self.path) == self.loaded_bytes
+        return self.readable() and load_examples(self.path) == [self.had[name] for name in self.order]
 
     def readable(self) -> bool:
         try:

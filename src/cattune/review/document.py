@@ -152,20 +152,26 @@ class Document:
     def _take(self, source: Source, index: Index, version: int) -> None:
         """Go on with what was read; nothing is changed before all that can fail is done."""
         fates = decide(self.journal.read(), source, index.ids, version)
-        path = None
-        if fates.aside:
-            path = set_aside([record.example for record in fates.aside], self.target, source.status)
-            self.aside[path] = len(fates.aside)
+        aside = [record.example for record in fates.aside]
+        path = set_aside(aside, self.target, source.status) if aside else None
         done = [Record("settled", record.base, record.example) for record in (*fates.aside, *fates.settled)]
-        if done:
-            self.journal.append(*done)
+        try:
+            if done:
+                self.journal.append(*done)
+        except BaseException:
+            if path is not None:
+                with suppress(OSError):  # it will be set aside again
+                    path.unlink()
+            raise
+        if path is not None:
+            self.aside[path] = len(aside)
         old, self.source, self.index, self._histories = self.source, source, index, fates.carried
         if old is not source:
             old.close()
         self._first_version, self.reading, self.unsaved = version, secrets.token_hex(4), set()
         for number in self._histories:
             self._note(number)
-        ids = tuple(record.example.id for record in fates.aside)
+        ids = tuple(example.id for example in aside)
         self.carried_over = CarriedOver(len(self.unsaved), ids, path, self.journal.torn)
 
     def close(self) -> None:

@@ -117,7 +117,8 @@ class Journal:
             OutputError: They cannot be; the journal is then as it was.
         """
         data = b"".join(to_json(_to_dict(record), str(self.path)) + b"\n" for record in records)
-        with self._blaming("the edit was not made"):
+        settling = all(record.kind == "settled" for record in records)
+        with self._blaming("the file was not read again" if settling else "the edit was not made"):
             self._see_that_it_is_there()
             os.ftruncate(self._file.fileno(), self._end)  # what could not be taken back before
             try:
