@@ -123,9 +123,7 @@ def with_base(model: PreTrainedModel) -> PreTrainedModel:
 
     if not isinstance(model, PeftModel) or model.get_base_model().name_or_path:
         return model
-    logger.warning(
-        "the base model is stored nowhere, so that the adapter is merged into it, and the whole model is saved"
-    )
+    logger.warning("the base model is stored nowhere: the adapter is merged into it, and the whole model is saved")
     merged: PreTrainedModel = model.merge_and_unload()
     return merged
 
