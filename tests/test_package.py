@@ -35,7 +35,7 @@ HEAVY = {
 
 # DESIGN.md's floors, lowest first. A module may import from its own floor and from those below it.
 FLOORS = (
-    "errors lazy",
+    "errors lazy durations",
     "examples provenance io data locks",
     "folding fuzzy_words phrase_search context_choice grounding",
     "records published formats loading",

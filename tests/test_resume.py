@@ -402,7 +402,7 @@ class TestADiskThatFails:
         error = capsys.readouterr().err
         assert FULL in error and str(folder) in error
         assert f"the same command goes on from {folder}/checkpoint-2 (step 2 of 6)" in error
-        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "run.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "run.json", "train.log"]
         monkeypatch.undo()
         assert train(data, folder, *STEPS) == 0
 

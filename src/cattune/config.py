@@ -13,6 +13,7 @@ from cattune.examples import check_template_kwargs
 from cattune.objectives import get_objective
 from cattune.re_attention import AGGREGATIONS
 from cattune.schedules import SCHEDULES
+from cattune.training.best_metric import is_better_greater
 
 
 @dataclass
@@ -73,6 +74,10 @@ class CATConfig(TrainingArguments):
         metadata={"help": "Refuse to train when any causal link cannot be used, instead of reporting it."},
     )
     logging_steps: float = field(default=10, metadata={"help": "Log every so many steps (a share of them if below 1)."})
+    greater_is_better: bool | None = field(
+        default=None,
+        metadata={"help": "Whether `metric_for_best_model` should grow; by default as its name says: losses shrink."},
+    )
     # The collator's supervision columns are no arguments of the model, so the Trainer must not remove them.
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay False: supervision columns are ours."}
@@ -107,6 +112,12 @@ class CATConfig(TrainingArguments):
             self.heads is None or bool(self.heads), "heads", self.heads, "at least one head, or none given for all"
         )
         _require(not self.remove_unused_columns, "remove_unused_columns", True, "False, or the supervision is removed")
+        _require(self.max_steps != 0, "max_steps", self.max_steps, "at least 1, or -1 to count epochs")
+        _require(self.max_steps > 0 or self.num_train_epochs > 0, "num_train_epochs", self.num_train_epochs, "above 0")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = is_better_greater(self.metric_for_best_model)
         super().__post_init__()
         # transformers keeps this name in step with its newer one, `activation_checkpointing_kwargs`.
         checkpointing = self.gradient_checkpointing_kwargs

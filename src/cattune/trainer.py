@@ -28,6 +28,7 @@ from cattune.rendering.stopping import add_stop_tokens, save_generation_settings
 from cattune.schedules import gamma_at
 from cattune.supervision import IGNORED
 from cattune.training import inputs
+from cattune.training.best_metric import settle_best_metric
 from cattune.training.loss import completion_cross_entropy
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class CATTrainer(Trainer):
             train_features, self.alignment = inputs.training_features(train_dataset, tokenizer, args)
             add_stop_tokens(model, tokenizer, self.alignment.ends)
         eval_features = inputs.evaluation_features(eval_dataset, "eval", tokenizer, args, self.eval_alignment)
+        if kwargs.get("compute_metrics") is None:
+            settle_best_metric(args, eval_features, captures=self._re_attention is not None)
         if peft_config is not None:
             model = inputs.with_adapter(model, peft_config, args)
         super().__init__(
@@ -247,7 +250,7 @@ class CATTrainer(Trainer):
             self._meter = training_meter
         if "cross_entropy" in figures:  # the Trainer's own is a mean of means, and depends on how the batches are split
             output.metrics[f"{metric_key_prefix}_loss"] = figures["cross_entropy"]
-        for name in ("re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows"):
+        for name in ("cross_entropy", "re_attention_loss", "causal_mass", "attention_ratio", "supervised_rows"):
             if name in figures:
                 output.metrics[f"{metric_key_prefix}_{name}"] = figures[name]
         return output

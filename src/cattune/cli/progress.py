@@ -6,7 +6,6 @@ it is known: how fast work goes is measured from the first report on, and what w
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from cattune.cli import printable
+from cattune.durations import time_left
 
 T = TypeVar("T")
 
@@ -45,16 +45,6 @@ class Update(Protocol):
             least: how much has to be worked off before that says how fast it goes: as much as is under way at once.
             note: what else there is to say at this point.
         """
-
-
-def time_left(seconds: float) -> str:
-    """A time to come in words, no more exact than it is known: "about 3 min left"."""
-    if seconds < 55:
-        return f"about {max(10, 10 * math.ceil(seconds / 10))} s left"
-    if seconds < 5400:
-        return f"about {math.ceil(seconds / 60 - 0.25)} min left"
-    hours = seconds / 3600
-    return f"about {hours:.0f} h left" if hours < 48 else f"about {hours / 24:.0f} days left"
 
 
 class Pace:
@@ -119,6 +109,19 @@ class _Bar:
         return ", ".join(filter(None, parts))
 
 
+class _Clock:
+    """When something was last said on standard error beside the bars."""
+
+    last = float("-inf")
+
+
+def say(text: str) -> None:
+    """Write to standard error: above the bars in a terminal, and elsewhere instead of the next line of theirs."""
+    _Clock.last = time.monotonic()
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(printable(text), file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bars() -> Iterator[Update]:
     """Bars, or lines, that appear as they are told of; bars vanish at the end."""
@@ -174,6 +177,9 @@ def _written(bars: dict[str, _Bar]) -> Iterator[Callable[[_Bar], None]]:
         wait = FIRST_LINE_S
         while not over.wait(wait):
             wait = LINE_EVERY_S
+            if (silent := time.monotonic() - _Clock.last) < LINE_EVERY_S:
+                wait = LINE_EVERY_S - silent
+                continue
             bar = next((bar for bar in list(bars.values()) if bar.is_open), None)
             if bar is not None:
                 with suppress(OSError, ValueError):  # nobody reads it any more

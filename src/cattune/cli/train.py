@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cattune.experiments.run_lines import Line
     from cattune.experiments.settings import Word
+
+_WIDE = 140
+"""Columns that a logging step with the full names of its figures takes, and a bit."""
 
 _DESCRIPTION = """\
 Fine-tune a model with Causal Attention Tuning, save it, and score it on the evaluation files.
@@ -64,12 +70,17 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     as_json = "--json" in words
     given = read_words([word for word in words if word != "--json"])
 
-    from cattune.cli.progress import progress_bars
+    from cattune.cli.progress import progress_bars, say
     from cattune.experiments.job import TrainJob, run_job
 
     job = TrainJob.from_dict(given)
     with progress_bars() as update:
-        record = run_job(job, lambda *at: update("cattune train", *at))
+
+        def report(what: str, done: int, total: int) -> None:
+            if not job.settings.get("disable_tqdm"):
+                update("cattune train", what, done, total)
+
+        record = run_job(job, report, _speaker(say))
     if as_json:
         print(json.dumps({name: record[name] for name in ("splits", "provenance")}, ensure_ascii=False, indent=2))
     elif record["splits"]:
@@ -77,6 +88,21 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         print_splits(record["splits"])
     return 0
+
+
+def _speaker(say: Callable[[str], None]) -> Callable[[Line], None]:
+    """Says lines in as many words as fit: all of them where standard error is no terminal."""
+    from cattune.experiments.run_lines import LEGEND
+
+    narrow = sys.stderr.isatty() and shutil.get_terminal_size().columns < _WIDE
+    legend = [LEGEND] if narrow else []
+
+    def speak(line: Line) -> None:
+        if legend and line.short != line.text:
+            say(legend.pop())
+        say(line.short if narrow else line.text)
+
+    return speak
 
 
 def read_words(words: Sequence[str]) -> dict[str, Any]:

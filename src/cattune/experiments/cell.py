@@ -88,7 +88,7 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
     settings = {**tiny.RECIPE, **arm.settings, **cell.settings}
     with tempfile.TemporaryDirectory() as folder:
         args = make_config(tiny.NAME, {**settings, "seed": cell.seed, "output_dir": folder})
-        trainer = make_trainer(model, tokenizer, splits["train"], args, lambda *at: report("training", *at))
+        trainer = make_trainer(model, tokenizer, splits["train"], args, report)
         training_started = time.perf_counter()
         trainer.train()
         train_seconds = time.perf_counter() - training_started

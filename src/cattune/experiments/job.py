@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from cattune.errors import ConfigError
 from cattune.experiments.run_folder import RESULTS, claimed
 from cattune.experiments.run_identity import run_identity
+from cattune.experiments.run_lines import Line
 from cattune.experiments.settings import typed
 from cattune.experiments.start import Start, plan_start
 from cattune.io import shown, write_json
 from cattune.provenance import provenance
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from cattune.config import CATConfig
+    from cattune.examples import Example
     from cattune.trainer import CATTrainer
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,8 @@ class TrainJob:
         dtype: the precision to load the weights in ("bfloat16", ...); as saved by default.
         trust_remote_code: whether code that comes with the model may run.
         peft: settings of a `peft.LoraConfig`; the whole model is trained without.
+        early_stopping_patience: stop after so many evaluations in a row that were no better than the best before them.
+        early_stopping_threshold: by more than this an evaluation has to be better.
         overwrite: whether `output_dir` may hold files already.
         settings: of `CATConfig`.
     """
@@ -55,6 +61,8 @@ class TrainJob:
     dtype: str | None = None
     trust_remote_code: bool = False
     peft: Mapping[str, Any] | None = None
+    early_stopping_patience: int | None = None
+    early_stopping_threshold: float = 0.0
     overwrite: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,23 +100,29 @@ class TrainJob:
         )
 
 
-def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> dict[str, Any]:
+def run_job(
+    job: TrainJob, report: Report = lambda what, done, total: None, say: Callable[[Line], None] = lambda line: None
+) -> dict[str, Any]:
     """Trains, saves, evaluates; returns what it wrote to `results.json`.
+
+    Args:
+        job: what to do.
+        report: is told (what is going on, steps, batches or examples done, how many in all).
+        say: is told each line about the run; all of them are in `train.log` too.
 
     Raises:
         CattuneError: the job cannot be done as it is described.
     """
-    from cattune.evaluation.evaluate import evaluate_model
-    from cattune.experiments.training import load_or_build, make_config, make_trainer, peft_config
+    from cattune.experiments.following import Follower
+    from cattune.experiments.training import early_stopping, evaluates, load_or_build, make_trainer, peft_config
     from cattune.experiments.training_run import TrainingRun, decided_by_main, writes_checkpoints
     from cattune.loading import load_examples
     from cattune.models.adapters import with_base
 
     resume = job.settings.get("resume_from_checkpoint")
     folder = Path(job.output_dir)
-    args = make_config(
-        job.model, {**job.settings, "output_dir": job.output_dir, "resume_from_checkpoint": str(resume or "") or None}
-    )
+    args = _config(job)
+    stopping = early_stopping(job.early_stopping_patience, job.early_stopping_threshold)
     adapter = None if job.peft is None else peft_config(job.peft)
     with ExitStack() as scope:
 
@@ -130,12 +144,16 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
             tokenizer,
             train,
             args,
-            lambda *at: report("training", *at),
+            report,
+            eval_dataset=splits if evaluates(args) else None,
+            callbacks=stopping,
             **({"peft_config": adapter} if adapter else {}),
         )
         for note in start.notes if args.process_index == 0 else ():
             logger.warning("%s", note)
         run = TrainingRun(trainer, folder, start, identity, _command_to_go_on(job))
+        own_logging = not {"logging_steps", "logging_strategy"}.isdisjoint(job.settings)
+        follower = Follower(trainer, folder, say, own_logging)
         with run.explained():
             started = time.perf_counter()
             run.train()
@@ -143,30 +161,56 @@ def run_job(job: TrainJob, report: Report = lambda what, done, total: None) -> d
             if adapter is not None:
                 trainer.model = with_base(trainer.model)
             run.save_model()
-            results = {}
-            for name, examples in splits.items():
-                result = evaluate_model(
-                    trainer.model,
-                    tokenizer,
-                    examples,
-                    progress=lambda *at, name=name: report(name, *at),
-                    chat_template_kwargs=args.chat_template_kwargs,
-                )
-                results[name] = result.to_dict()
-            record = {"splits": results, "training": _training_record(trainer, len(train), seconds)}
-            record["provenance"] = _provenance(job, args)
+            training = _training_record(trainer, len(train), seconds)
+            follower.say_ending(folder, seconds, training["best"])
+            results = _scores(trainer, tokenizer, splits, report)
+            record = {"splits": results, "training": training, "provenance": _provenance(job, args)}
             if args.process_index == 0:
                 write_json(folder / RESULTS, record)
+                follower.say(Line.of(f"results: {folder / RESULTS}"))
     return record
 
 
+def _config(job: TrainJob) -> CATConfig:
+    from cattune.experiments.training import evaluates, make_config
+
+    resume = job.settings.get("resume_from_checkpoint")
+    settings = {**job.settings, "output_dir": job.output_dir, "resume_from_checkpoint": str(resume or "") or None}
+    args = make_config(job.model, settings, stops_early=job.early_stopping_patience is not None)
+    if evaluates(args) and not job.eval_files:
+        name = "eval_on_start" if args.eval_strategy == "no" else "eval_strategy"
+        raise ConfigError(f"{name} asks for evaluations during training, on eval_files; give NAME: FILE there")
+    return args
+
+
+def _scores(
+    trainer: CATTrainer, tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, list[Example]], report: Report
+) -> dict[str, Any]:
+    from cattune.evaluation.evaluate import evaluate_model
+
+    results = {}
+    for name, examples in splits.items():
+        result = evaluate_model(
+            trainer.model,
+            tokenizer,
+            examples,
+            progress=lambda *at, name=name: report(name, *at),
+            chat_template_kwargs=trainer.args.chat_template_kwargs,
+        )
+        results[name] = result.to_dict()
+    return results
+
+
 def _training_record(trainer: CATTrainer, examples: int, seconds: float) -> dict[str, Any]:
+    from cattune.experiments.following import as_json, best_of_run
+
     return {
         "examples": examples,
         "steps": trainer.state.global_step,
         "seconds": seconds,
         "alignment": trainer.alignment.to_dict(),
-        "log": trainer.state.log_history,
+        "best": best_of_run(trainer),
+        "log": as_json(trainer.state.log_history),
     }
 
 

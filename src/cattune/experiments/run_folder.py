@@ -20,7 +20,7 @@ from cattune.experiments.checkpoints import checkpoint_folders
 from cattune.io import blaming, write_json
 from cattune.locks import FileLock
 
-RUN, RESULTS = "run.json", "results.json"
+RUN, RESULTS, LOG = "run.json", "results.json", "train.log"
 _LOCK = ".cattune-train.lock"
 _HIDDEN = ".cattune-"  # locks and what a killed process was writing
 SAVING = ".cattune-model.tmp"
@@ -74,7 +74,7 @@ def look(folder: Path) -> Found:
     is_run = run is not None or results is not None
     ours = set(model_files)
     if is_run:
-        ours |= {RUN, RESULTS, *(path.name for path in checkpoint_folders(folder))}
+        ours |= {RUN, RESULTS, LOG, *(path.name for path in checkpoint_folders(folder))}
     others = tuple(name for name in names if name not in ours and not name.startswith(_HIDDEN))
     identity = run.get("identity") if run is not None else None
     return Found(identity, tuple(model_files), results is not None, is_run, others)
@@ -109,7 +109,7 @@ def clear(folder: Path, found: Found) -> None:
     """
     with blaming(folder):
         _delete(folder, [RESULTS, *found.model_files])
-        _delete(folder, [path.name for path in checkpoint_folders(folder)] if found.is_run else [])
+        _delete(folder, [LOG, *(path.name for path in checkpoint_folders(folder))] if found.is_run else [])
 
 
 def unfinish(folder: Path) -> None:

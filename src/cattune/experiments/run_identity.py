@@ -44,6 +44,7 @@ def run_identity(job: TrainJob, args: CATConfig) -> dict[str, Any]:
         "attn_implementation": job.attn_implementation,
         "dtype": job.dtype,
         "peft": None if job.peft is None else dict(job.peft),
+        "early_stopping": [job.early_stopping_patience, job.early_stopping_threshold],
         "processes": args.world_size,
         "settings": settings,
     }

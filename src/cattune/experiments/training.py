@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -16,8 +18,9 @@ from transformers import (
 
 from cattune import tiny
 from cattune.config import CATConfig
-from cattune.errors import CattuneError, ConfigError
+from cattune.errors import ConfigError
 from cattune.examples import Example
+from cattune.experiments.refusals import refused_settings
 from cattune.models.load import load_model, load_tokenizer
 from cattune.trainer import CATTrainer
 
@@ -70,8 +73,15 @@ def load_or_build(
     return model, load_tokenizer(name, trust_remote_code)
 
 
-def make_config(model: str, settings: Mapping[str, Any]) -> CATConfig:
-    """The settings, on top of the recipe of `tiny` where that is the model; no checkpoints and no trackers by default.
+def make_config(model: str, settings: Mapping[str, Any], stops_early: bool = False) -> CATConfig:
+    """The settings, on top of the recipe of `tiny` where that is the model; no trackers by default.
+
+    No checkpoints either, unless the best model is to be loaded from them: then one for each evaluation.
+
+    Args:
+        model: the model's name.
+        settings: of `CATConfig`.
+        stops_early: whether training ends when evaluations stop getting better.
 
     Raises:
         ConfigError: a setting is refused.
@@ -79,12 +89,44 @@ def make_config(model: str, settings: Mapping[str, Any]) -> CATConfig:
     recipe = dict(tiny.RECIPE) if model == tiny.NAME else {}
     if "num_train_epochs" in settings:
         recipe.pop("max_steps", None)
-    try:
+    if stops_early:
+        recipe["metric_for_best_model"] = "loss"
+    evaluations = str(getattr(settings.get("eval_strategy"), "value", settings.get("eval_strategy") or "no"))
+    wanting = [name for name in ("load_best_model_at_end", "metric_for_best_model") if settings.get(name)]
+    wanting += ["early_stopping_patience"] if stops_early else []
+    if evaluations == "no" and wanting:
+        raise ConfigError(f"{wanting[0]} is about evaluations during training; set eval_strategy to steps or epoch")
+    if settings.get("load_best_model_at_end"):
+        recipe["save_strategy"] = evaluations
+        recipe["save_steps"] = settings.get("eval_steps") or settings.get("logging_steps") or CATConfig.logging_steps
+    with refused_settings():
         return CATConfig(**{"save_strategy": "no", "report_to": "none", **recipe, **settings})
-    except CattuneError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:  # what TrainingArguments finds wrong
-        raise ConfigError(f"the settings are refused: {' '.join(str(error).split())}") from error
+
+
+def evaluates(args: CATConfig) -> bool:
+    """Whether the settings ask for evaluations during training."""
+    return args.eval_strategy != "no" or args.eval_on_start
+
+
+def early_stopping(patience: int | None, threshold: float) -> list[TrainerCallback]:
+    """What stops training when evaluations no longer get better; nothing without `patience`.
+
+    Args:
+        patience: so many evaluations in a row that are no better than the best before them.
+        threshold: by more than this an evaluation has to be better.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise ConfigError(f"early_stopping_threshold is {threshold}; it must be a finite number >= 0")
+    if patience is None:
+        if threshold:
+            raise ConfigError("early_stopping_threshold has no effect without early_stopping_patience; give both")
+        return []
+    if patience < 1:
+        raise ConfigError(f"early_stopping_patience is {patience}; it must be at least 1")
+    return [EarlyStoppingCallback(patience, threshold)]
 
 
 def peft_config(settings: Mapping[str, Any]) -> PeftConfig:
@@ -98,8 +140,9 @@ def peft_config(settings: Mapping[str, Any]) -> PeftConfig:
     except ImportError as error:
         raise ConfigError("`peft` needs the extra: pip install 'causal-attention-tuning[peft]'") from error
     try:
-        return LoraConfig(**{"task_type": "CAUSAL_LM", **settings})
-    except (TypeError, ValueError) as error:
+        with refused_settings():
+            return LoraConfig(**{"task_type": "CAUSAL_LM", **settings})
+    except TypeError as error:  # a setting that there is not
         raise ConfigError(f"peft: {' '.join(str(error).split())}") from error
 
 
@@ -108,26 +151,49 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     train: Sequence[Example],
     args: CATConfig,
-    report: Callable[[int, int], None],
+    report: Callable[[str, int, int], None],
     **options: Any,
 ) -> CATTrainer:
-    """A trainer that prints nothing and tells `report` of its progress (steps done, steps in all)."""
+    """A trainer that prints nothing and tells `report` of its progress.
+
+    Args:
+        model, tokenizer: what is trained.
+        train: the examples.
+        args: the settings.
+        report: is told (what is going on, steps or batches done, how many in all).
+        **options: of `CATTrainer`.
+
+    Raises:
+        ConfigError: the settings are refused, or would train nothing.
+    """
     if not torch.accelerator.is_available():
         args.dataloader_pin_memory = False  # there is no device to copy to, and torch would say so at every epoch
-    trainer = CATTrainer(
-        model, args, train_dataset=train, processing_class=tokenizer, callbacks=[_StepReport(report)], **options
-    )
+    callbacks = [_ProgressReport(report), *options.pop("callbacks", ())]
+    with refused_settings():
+        trainer = CATTrainer(
+            model, args, train_dataset=train, processing_class=tokenizer, callbacks=callbacks, **options
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
 
 
-class _StepReport(TrainerCallback):
-    """Tells a function (steps done, steps in all) after each step."""
+class _ProgressReport(TrainerCallback):
+    """Tells a function how far training is, and each evaluation on its way."""
 
-    def __init__(self, report: Callable[[int, int], None]) -> None:
+    def __init__(self, report: Callable[[str, int, int], None]) -> None:
         self._report = report
+        self._batches = 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer."""
-        self._report(state.global_step, state.max_steps)
+        self._report("training", state.global_step, state.max_steps)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        self._batches += 1
+        self._report("evaluating", self._batches, len(eval_dataloader))
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        self._batches = 0

@@ -20,6 +20,7 @@ from cattune.errors import CattuneError, ConfigError, RunError
 from cattune.experiments import run_folder
 from cattune.experiments.checkpoint_fit import check_fits
 from cattune.experiments.checkpoints import read_checkpoint
+from cattune.experiments.refusals import refusal
 from cattune.experiments.start import Start, how_to_go_on
 from cattune.experiments.write_failures import write_failure
 from cattune.trainer import CATTrainer
@@ -154,10 +155,9 @@ class TrainingRun:
                 raise RunError(
                     f"{reason}: {self._folder} cannot be written to; see to that first; then: {self._how_to_go_on()}"
                 ) from error
-            refused = ValueError | RuntimeError | KeyError | TypeError | ImportError
-            if self._hooks.begun or isinstance(error, CattuneError) or not isinstance(error, refused):
+            words = refusal(error, self._hooks.begun)
+            if words is None:
                 raise
-            words = " ".join(str(error).split()) or type(error).__name__
             checkpoint = self._start.checkpoint
             what = "the settings are refused" if checkpoint is None else f"{checkpoint.path} does not fit the settings"
             raise ConfigError(f"{what}: {words}") from error
@@ -211,7 +211,7 @@ def writes_checkpoints(args: CATConfig) -> bool:
 
 
 class _Hooks(TrainerCallback):
-    """Calls a `TrainingRun` when the Trainer has loaded everything, and when it has computed the first step."""
+    """Calls a `TrainingRun` when the Trainer has loaded everything, begins a step, and has computed it."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -220,12 +220,15 @@ class _Hooks(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer."""
         self._run.begin(state.max_steps, state.global_step)
-        self.begun = True
         best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
         if state.best_global_step and best.is_dir():
             state.best_model_checkpoint = str(best)  # recorded as seen from the working folder of then
         elif args.load_best_model_at_end and state.best_global_step and not state.best_model_checkpoint:
             logger.warning("%s, the best checkpoint so far, is gone; the best of the rest will be taken", best)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        self.begun = True
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer."""

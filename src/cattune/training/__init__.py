@@ -1,1 +1,1 @@
-"""Training: what a trainer is given."""
+"""Training: what a trainer is given, and which evaluation was the best."""

@@ -1,0 +1,148 @@
+"""A training run in lines for people: what it is about to do, each logging step, each evaluation, and how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cattune.alignment_report import AlignmentReport
+from cattune.durations import time_left, time_taken
+from cattune.io import counted
+
+_NAMES = {  # in a log file, and in a terminal of 80 columns
+    "loss": ("loss", "loss"),
+    "cross_entropy": ("cross-entropy", "CE"),
+    "re_attention_loss": ("Re-Attention loss", "RA"),
+    "causal_mass": ("causal mass", "mass"),
+    "learning_rate": ("learning rate", "lr"),
+}
+LEGEND = "CE is cross-entropy, RA the Re-Attention loss, mass the causal mass"
+
+_ADVICE = "what is trained from here on is lost; lower learning_rate, or train in bf16 or float32 instead of fp16"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is said.
+
+    Args:
+        text: with every figure's name.
+        short: the same for a terminal of 80 columns, with the names as in `LEGEND`.
+    """
+
+    text: str
+    short: str
+
+    @classmethod
+    def of(cls, text: str) -> Line:
+        """A line that is as short as it gets."""
+        return cls(text, text)
+
+
+def opening(
+    alignment: AlignmentReport,
+    *,
+    steps: int,
+    examples_a_step: int,
+    gamma: float,
+    trained: int,
+    parameters: int,
+    device: str,
+) -> list[Line]:
+    """What is said before the first step.
+
+    Args:
+        alignment: what became of the training set's links.
+        steps: optimizer steps in all.
+        examples_a_step: over all devices and accumulation steps.
+        gamma: the weight of the Re-Attention loss at its highest.
+        trained, parameters: how many parameters are trained, of how many.
+        device: where.
+    """
+    examples = alignment.examples - alignment.left_out
+    epochs = steps * examples_a_step / max(examples, 1)
+    course = f"{counted(steps, 'step')} of {examples_a_step} ({epochs:.1f} epochs)"
+    used = f"{alignment.aligned_links:,} of {alignment.links:,} used"
+    links = f"causal links: {used}, on {counted(alignment.rows, 'row')}"
+    if alignment.refused.total():
+        links += f"; {alignment.refused.total():,} refused before"
+    if alignment.examples_without_links:
+        links += f"; {counted(alignment.examples_without_links, 'example')} without links"
+    lines = [
+        f"{counted(examples, 'example')}, {course}, on {device}",
+        f"{trained:,} of {counted(parameters, 'parameter')} trained",
+        links if gamma > 0 else f"{links}; gamma is 0: they are looked at, and not trained on",
+    ]
+    return [Line.of(line) for line in lines]
+
+
+def step_line(logs: Mapping[str, Any], step: int, steps: int, seconds_left: float | None) -> Line:
+    """A logging step.
+
+    Args:
+        logs: the Trainer's.
+        step, steps: optimizer steps done, and in all.
+        seconds_left: what the rest will take; None where there is none.
+    """
+    names = [name for name in _NAMES if name in logs]
+    wrong = [name for name in (*names, "grad_norm") if not math.isfinite(logs.get(name, 0))]
+    parts = [(_NAMES[name], _rate(logs[name]) if name == "learning_rate" else _number(logs[name])) for name in names]
+    left = [] if seconds_left is None else [time_left(seconds_left)]
+    text = ", ".join([*(f"{long} {value}" for (long, _), value in parts), *left])
+    short = "  ".join([*(f"{short} {value}" for (_, short), value in parts), *(x.replace("about ", "~") for x in left)])
+    line = Line(f"step {step} of {steps}: {text}", f"{step:>{len(str(steps))}}/{steps}  {short}")
+    if not wrong:
+        return line
+    shout = f"NOT FINITE: {', '.join(_NAMES.get(name, (name,))[0] for name in wrong)}"
+    return Line(f"{shout}; {_ADVICE}\n{line.text}", f"{shout}\n{line.short}")
+
+
+def evaluation_line(logs: Mapping[str, Any], step: int, steps: int, is_best: bool) -> Line:
+    """An evaluation of one split, whose figures begin with `eval_` and, where it has one, its name."""
+    prefix = evaluation_prefix(logs)
+    split = prefix.removeprefix("eval_").removesuffix("_") or "evaluation"
+    figures = {name: logs[prefix + name] for name in _NAMES if name != "loss" and prefix + name in logs}
+    text = ", ".join(f"{_NAMES[name][0]} {_number(value)}" for name, value in figures.items())
+    short = "  ".join(f"{_NAMES[name][1]} {_number(value)}" for name, value in figures.items())
+    best = "best so far" if is_best else ""
+    return Line(
+        f"step {step} of {steps}, {split}: {', '.join(filter(None, [text, best]))}",
+        f"{step:>{len(str(steps))}}/{steps}  {split}: {'  '.join(filter(None, [short, best]))}",
+    )
+
+
+def evaluation_prefix(logs: Mapping[str, Any]) -> str:
+    """What the names of an evaluation's figures begin with; nothing where the log is of no evaluation."""
+    found = [name.removesuffix("runtime") for name in logs if name.startswith("eval_") and name.endswith("_runtime")]
+    return found[0] if found else ""
+
+
+def ending(step: int, steps: int, seconds: float, folder: Path, best: Mapping[str, Any] | None) -> list[Line]:
+    """What is said when the model is saved.
+
+    Args:
+        step, steps: optimizer steps done, and as many as there might have been.
+        seconds: of training.
+        folder: where the model is.
+        best: the best evaluation, as `results.json` has it.
+    """
+    lines = [f"trained in {time_taken(seconds)}; the model is in {folder}"]
+    if step < steps:
+        lines.insert(0, f"stopped early, after step {step} of {steps}: evaluations no longer got better")
+    if best is not None:
+        value = f"{best['metric']} {_number(best['value'])} at step {best['step']}"
+        is_saved = best["saved_step"] == best["step"]
+        saved = "its weights are saved" if is_saved else f"the weights of step {best['saved_step']} are saved"
+        lines.append(f"the best evaluation: {value}; {saved}")
+    return [Line.of(line) for line in lines]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value == 0 or 5e-4 <= abs(value) < 1000 else f"{value:.1e}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1e}"
