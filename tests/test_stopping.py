@@ -17,6 +17,7 @@ from cattune import CATConfig, CATTrainer, Example
 from cattune.errors import AlignmentError, DataError
 from cattune.evaluation.evaluate import evaluate_model
 from cattune.evaluation.generation import Completion, encode_prompts, generate_greedily
+from cattune.rendering.tokenized import End, end_of_turn
 from cattune.supervision import encode_examples
 
 PHI = (
@@ -246,3 +247,11 @@ def test_generation_starts_from_the_tokens_that_training_sees(thinking: bool):
     # An example's own come first.
     own = conversation("High risk?", "low risk", chat_template_kwargs={"enable_thinking": not thinking})
     assert encode_prompts([own], tokenizer, kwargs).ids[0] != ids
+
+
+def test_the_end_of_turn_is_known_without_an_example():
+    tokenizer = tokenizer_with(CHATML)
+    assert end_of_turn(tokenizer) == End((tokenizer.convert_tokens_to_ids("<|im_end|>"),))
+    assert end_of_turn(tokenizer_with(TEXT_ENDS)).text == "\n### End"
+    for template in (None, "{{ raise_exception('no') }}"):
+        assert end_of_turn(tokenizer_with(template)) == End(())

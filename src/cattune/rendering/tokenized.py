@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cattune.alignment import Tokens, encode_texts
-from cattune.examples import Example
+from cattune.examples import Example, Message
 from cattune.rendering.renderer import Renderer
 from cattune.rendering.result import Rendering, TemplateError
 
@@ -66,6 +66,15 @@ def tokenize_examples(batch: Sequence[Example], tokenizer: Any, render: Renderer
         else:
             tokens = next(plain)
             yield Encoded(example, rendering, tokens, _end_text(tokens, eos))
+
+
+def end_of_turn(tokenizer: Any) -> End:
+    """What ends an answer by the chat template, without an example at hand; nothing if that is not known."""
+    if not getattr(tokenizer, "chat_template", None) or not getattr(tokenizer, "is_fast", False):
+        return End(())
+    one = Example("end of turn", messages=(Message("user", "a"), Message("assistant", "b")))
+    (encoded,) = tokenize_examples([one], tokenizer, Renderer(tokenizer))
+    return End(()) if isinstance(encoded, LeftOut) else encoded.end
 
 
 def _rendered(example: Example, render: Renderer) -> Rendering | TemplateError:

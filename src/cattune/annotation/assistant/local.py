@@ -48,10 +48,12 @@ class LocalModel:
         trust_remote_code: bool = False,
     ) -> None:
         from cattune.evaluation.models import load_model
+        from cattune.rendering.tokenized import end_of_turn
 
         self.limits = Limits(batch_size)
         self._max_new_tokens = max_new_tokens
         self._model, self._tokenizer = load_model(name, device, trust_remote_code)
+        self._end = end_of_turn(self._tokenizer)
         self._room: int | None = getattr(self._model.config, "max_position_embeddings", None)
         self._waiting: list[_Waiting] = []
         self._serving: asyncio.Task[None] | None = None
@@ -131,7 +133,7 @@ class LocalModel:
         return generate_greedily(
             self._model,
             self._tokenizer,
-            Prompts(tuple(batch), 0, frozenset()),
+            Prompts(tuple(batch), 0, frozenset(self._end.ids), frozenset({self._end.text} - {""})),
             max_new_tokens=self._max_new_tokens,
             batch_size=len(batch),
         )
