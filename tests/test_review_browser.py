@@ -425,6 +425,121 @@ def test_a_link_that_is_not_valid_is_refused_in_place(
     page.wait_for_selector("#message:has-text('within one field')")
 
 
+def test_undo_leaves_a_link_that_is_half_made_and_not_the_edit_before_it(
+    file: Path, serve: Callable[..., Server], visit: Callable[..., Any]
+) -> None:
+    page = visit(serve(file))
+    page.keyboard.press("a")
+    page.wait_for_selector(".card.accepted")
+    drag(page, "Red hats")
+    page.keyboard.press("c")
+    page.wait_for_selector("#draft:visible")
+    for key in ("a", "x", "Shift+A", "d", "r", "Shift+U"):  # nothing else is decided meanwhile
+        page.keyboard.press(key)
+        page.wait_for_selector("#message.wrong:has-text('Finish the link first')")
+    settle(page)
+    page.keyboard.press("u")
+    page.wait_for_selector("#draft", state="hidden")
+    settle(page)
+    assert len(page.query_selector_all(".card.accepted")) == 1 and page.query_selector(".card.rejected") is None
+    page.keyboard.press("u")
+    page.wait_for_selector(".card.accepted", state="detached")
+
+
+def test_undo_takes_back_ones_own_edits_only(
+    file: Path, serve: Callable[..., Server], visit: Callable[..., Any]
+) -> None:
+    server = serve(file)
+    first, second = visit(server), visit(server)
+    first.keyboard.press("a")
+    first.wait_for_selector(".card.accepted")
+    second.keyboard.press("j")
+    second.keyboard.press("k")
+    second.reload()
+    second.wait_for_selector(".card.accepted")
+    second.keyboard.press("x")  # the same example
+    second.wait_for_selector(".card.rejected")
+    first.keyboard.press("u")
+    first.wait_for_selector("#message.wrong:has-text('changed elsewhere')")
+    first.wait_for_selector(".card.rejected")
+    assert first.query_selector(".card.accepted") is not None
+
+
+def test_a_tab_catches_up_when_another_one_has_read_the_file_again(
+    file: Path, serve: Callable[..., Server], visit: Callable[..., Any]
+) -> None:
+    server = serve(file)
+    first, second = visit(server), visit(server)
+    second.keyboard.press("x")
+    second.wait_for_selector(".card.rejected")
+    save_examples(file, [Example("other", "4 cats: ", "4"), *load_examples(file)])
+    second.keyboard.press("s")
+    second.click("#banner button:has-text('Reload')")
+    second.wait_for_selector(".item:has-text('other')")
+    first.keyboard.press("d")  # on what is another example by now
+    first.wait_for_selector("#message.wrong:has-text('changed elsewhere')")
+    first.wait_for_selector("#name:has-text('other')")
+    assert first.inner_text(".body >> nth=0") == "4 cats: ", "the text is the example's whose links are shown"
+    settle(first)
+    assert first.query_selector("#done[aria-pressed=true]") is None
+    second.keyboard.press("u")  # its edit is of an example that has moved
+    settle(second)
+    assert second.query_selector("#message.wrong") is None
+
+
+def test_a_phone(file: Path, serve: Callable[..., Server], browser: Any) -> None:
+    server = serve(file)
+    for width in (360, 400):
+        context = browser.new_context(viewport={"width": width, "height": 740}, is_mobile=True, has_touch=True)
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector(".card")
+        for name in ("#progress-text", "#unsaved", "#help", "#save"):
+            box = page.locator(name).bounding_box()
+            assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width, name
+        assert page.locator("kbd:visible").count() == 0
+        page.click("#help")
+        assert "Select words" in page.inner_text("#keys") and page.locator("kbd:visible").count() == 0
+        context.close()
+
+
+def test_curves_cover_no_letters(file: Path, serve: Callable[..., Server], browser: Any) -> None:
+    words = "Red hats: 3. Some words that are in no link stand here, over several lines. Blue hats: 5. And more words: "
+    spans = [Span("prompt", words.index(phrase), words.index(phrase) + len(phrase)) for phrase in ("Red hats: 3", "5")]
+    save_examples(file, [Example("hats", words, "8", links=(CausalLink(Span("completion", 0, 1), tuple(spans)),))])
+    server = serve(file)
+    for width in (360, 1400):
+        context = browser.new_context(viewport={"width": width, "height": 740})
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector(".mark .curve", state="attached")
+        assert page.locator("#curves .curve").count() == 0, "curves are behind the letters"
+        assert page.evaluate(_LETTERS_UNDER_CURVES) == []
+        context.close()
+
+
+_LETTERS_UNDER_CURVES = """() => {
+    const origin = document.getElementById("canvas").getBoundingClientRect(), found = [];
+    const letters = [...document.querySelectorAll(".body")].flatMap((body) => {
+        const node = body.firstChild, range = document.createRange();
+        return [...node.data].flatMap((letter, place) => {
+            if (!letter.trim()) return [];
+            range.setStart(node, place); range.setEnd(node, place + 1);
+            const box = range.getBoundingClientRect(), edge = box.height * 0.15;
+            return [{ letter, left: box.left, right: box.right, top: box.top + edge, bottom: box.bottom - edge }];
+        });
+    });
+    for (const path of document.querySelectorAll(".mark .curve")) {
+        for (let way = 0; way <= path.getTotalLength(); way += 2) {
+            const point = path.getPointAtLength(way), x = point.x + origin.left, y = point.y + origin.top;
+            const hit = letters.find((box) => box.left < x && x < box.right && box.top < y && y < box.bottom);
+            if (hit) found.push(hit.letter);
+        }
+    }
+    return found;
+}"""
+
+
 def test_correcting_a_link(file: Path, serve: Callable[..., Server], visit: Callable[..., Any]) -> None:
     page = visit(serve(file))
     page.keyboard.press("r")

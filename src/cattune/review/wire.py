@@ -162,9 +162,9 @@ def _span(example: Example, span: Span) -> dict[str, Any]:
 def _spans(value: Mapping[str, Any], example: Example) -> tuple[Span, list[Span]]:
     causes = value.get("causes")
     if not isinstance(causes, list) or not causes:
-        raise DataError("a link needs a cause: select one and press c")
+        raise DataError("a link needs a cause: select one, then Cause (c)")
     if value.get("effect") is None:
-        raise DataError("a link needs an effect: select it and press e")
+        raise DataError("a link needs an effect: select it, then Effect (e)")
     return _read_span(value["effect"], example), [_read_span(cause, example) for cause in causes]
 
 

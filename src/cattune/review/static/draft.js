@@ -1,7 +1,7 @@
 // Making a link out of selections, and correcting one.
 
 import { send } from "./edits.js";
-import { page, setTrail, trail } from "./page.js";
+import { addToTrail, page } from "./page.js";
 import { run, say } from "./run.js";
 import { moveTo, render } from "./show.js";
 import * as text from "./text.js";
@@ -19,7 +19,7 @@ const sameSpan = (a, b) => a.field === b.field && a.start === b.start && a.end =
 /** The selection becomes the effect or a cause of the link that is being made. */
 export function useSelection(role) {
   const { span, problem } = text.selected();
-  if (!span) return say(problem ?? `Select words of the text first, then press ${role === "effect" ? "e" : "c"}.`, true);
+  if (!span) return say(problem ?? `Select words of the text first, then ${role === "effect" ? "Effect (e)" : "Cause (c)"}.`, true);
   page.draft ??= { link: null, effect: null, causes: [] };
   page.draft.problem = "";
   if (role === "effect") page.draft.effect = span;
@@ -50,11 +50,9 @@ function commit() {
         page.draft.problem = problem.message;
         return render();
       }
-      page.draft = null; // its link may be another one by now
-      render();
-      throw problem;
+      throw problem; // `take` has left the draft if its link may be another one by now
     }
-    setTrail({ undo: [...trail().undo, index], redo: [] });
+    addToTrail();
     page.draft = null;
     render();
     moveTo(link ?? page.example.links.length - 1);

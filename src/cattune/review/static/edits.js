@@ -2,10 +2,10 @@
 
 import { post } from "./api.js";
 import { show, take } from "./examples.js";
-import { showFile } from "./file.js";
-import { page, setTrail, trail } from "./page.js";
+import { catchUp, showFile } from "./file.js";
+import { addToTrail, page, setTrail, trail } from "./page.js";
 import { run, say } from "./run.js";
-import { moveTo } from "./show.js";
+import { moveTo, render } from "./show.js";
 
 /** Make an edit of the example that is open, and then something else. */
 export function edit(wanted, done) {
@@ -13,7 +13,7 @@ export function edit(wanted, done) {
   return run(async () => {
     if (page.example.index !== index) return;
     await send(wanted, index);
-    setTrail({ undo: [...trail().undo, index], redo: [] });
+    addToTrail();
     done?.();
   });
 }
@@ -24,27 +24,35 @@ export async function send(wanted, index) {
   try {
     answer = await post(`/api/examples/${index}`, { version: page.example.version, edit: wanted });
   } catch (problem) {
-    if (problem.kind === "stale") {
-      take(problem.body.example);
-      page.list.forget();
-      page.list.draw();
-    }
+    if (problem.kind === "stale") await catchUp();
     throw problem;
   }
+  showFile(answer.document);
   take(answer.example);
   page.list.setRow(answer.row);
-  showFile(answer.document);
 }
 
-/** Undo or redo this tab's newest edit, wherever it was; with none left, that of the example on show. */
+/**
+ * Undo or redo this tab's newest edit, wherever it was; with none left, that of the example on show. A link that is half
+ * made is newer than any edit: undo leaves it.
+ */
 export function goBack(kind) {
   return run(async () => {
+    if (page.draft && kind === "undo") {
+      page.draft = null;
+      render();
+      return say("The link that was being made is left.");
+    }
     const stack = trail()[kind], other = kind === "undo" ? "redo" : "undo";
-    const index = stack.pop() ?? page.example.index;
+    const mine = stack.pop(), index = mine ?? page.example.index;
     setTrail({ ...trail(), [kind]: stack });
     await show(index, true);
+    if (mine !== undefined && page.example.version !== trail().versions[index]) {
+      return say("This example was changed elsewhere since; it is shown as it is now, and your edit of it stays as it is.", true);
+    }
     await send(kind, index);
-    setTrail({ ...trail(), [other]: [...trail()[other], index] });
+    const { versions } = trail();
+    setTrail({ ...trail(), [other]: [...trail()[other], index], versions: { ...versions, [index]: page.example.version } });
     say(kind === "undo" ? "Undone." : "Made again.");
   });
 }

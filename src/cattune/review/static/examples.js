@@ -41,39 +41,47 @@ function fetchExample(index, fresh) {
 
 /** Open an example; `fresh`: ask for it even if it is at hand. */
 export async function show(index, fresh = false) {
-  const found = await fetchExample(index, fresh);
-  if (found.index !== page.example?.index) {
-    page.draft = null;
-    page.hovered = null;
-    page.active = 0;
-  }
-  const same = page.example && JSON.stringify(found.fields) === JSON.stringify(page.example.fields) && found.index === page.example.index;
-  page.example = found;
-  history.replaceState(null, "", `/#${index}`);
-  if (!same) {
-    text.showFields(page.example);
-    byId("text").scrollTop = byId("links-pane").scrollTop = 0;
-    page.active = Math.max(0, itemsOf(page.example).findIndex(({ link, kind }) => kind === "link" && link.status === "proposed"));
-  }
-  page.list.select(index);
-  render();
-  if (!same) revealActive(false);
+  put(await fetchExample(index, fresh));
   for (const by of [1, -1]) {
     const beside = page.list.order[page.list.placeOf(index) + by];
     if (beside !== undefined && page.list.placeOf(index) >= 0) fetchExample(beside).catch(() => {});
   }
 }
 
-/** Take what the server says of the example that is open. */
+/** Show an example, whichever was open. */
+function put(found) {
+  const old = page.example, same = old && old.index === found.index && old.id === found.id && JSON.stringify(found.fields) === JSON.stringify(old.fields);
+  if (!same) page.hovered = null;
+  // A link that is being corrected is known by its number, which another edit may have given to another link.
+  if (page.draft && !(same && (page.draft.link === null || found.version === old.version))) {
+    page.draft = null;
+    say("The link that was being made is left.");
+  }
+  page.example = found;
+  history.replaceState(null, "", `/#${found.index}`);
+  if (!same) {
+    text.showFields(page.example);
+    byId("text").scrollTop = byId("links-pane").scrollTop = 0;
+    page.active = Math.max(0, itemsOf(page.example).findIndex(({ link, kind }) => kind === "link" && link.status === "proposed"));
+  }
+  page.list.select(found.index);
+  render();
+  if (!same) revealActive(false);
+}
+
+/** Take what the server says of the example that is open, after an edit of it. */
 export function take(example) {
   cache.set(example.index, Promise.resolve(example));
-  page.example = example;
-  render();
+  if (page.draft) page.example.version = example.version; // the edit is the draft's own
+  put(example);
 }
+
+/** Forget the examples that were at hand: after the file was read anew they are others. */
+export const forget = () => cache.clear();
 
 /** Ask for what is shown anew, as another tab may have edited it. */
 export async function refresh() {
-  cache.clear();
+  forget();
   page.list.forget();
   page.list.draw();
   if (page.example) await show(page.example.index, true);

@@ -1,9 +1,9 @@
 // The head of the page: progress, saving, and what to do when the file has changed on the disk.
 
 import { byId, count, make } from "./dom.js";
-import { post } from "./api.js";
-import { filter, refresh, search, show } from "./examples.js";
-import { page, setTrail } from "./page.js";
+import { get, post } from "./api.js";
+import { filter, forget, refresh, search, show } from "./examples.js";
+import { page } from "./page.js";
 import { run, say } from "./run.js";
 
 /** Take what the server says of the file. */
@@ -16,7 +16,8 @@ export function showFile(state) {
   byId("progress").max = state.examples;
   byId("progress").value = state.reviewed;
   byId("progress-text").textContent = `${count(state.reviewed)} of ${count(state.examples)} reviewed`;
-  byId("unsaved").textContent = state.unsaved ? `${count(state.unsaved)} unsaved` : "all saved";
+  const aside = state.set_aside ? `${count(state.set_aside)} set aside` : "";
+  byId("unsaved").textContent = [state.unsaved ? `${count(state.unsaved)} unsaved` : aside ? "" : "all saved", aside].filter(Boolean).join(", ");
   byId("save").disabled = !state.unsaved;
   if (sources) filter.build(state.sources);
   if (state.changed_on_disk) showBanner(true, `${state.file} was changed, moved or deleted by another program. It will not be overwritten.`);
@@ -45,7 +46,7 @@ export function save() {
 async function afterSaving({ saved, document: state }) {
   byId("banner").hidden = true;
   showFile(state);
-  say(`Saved ${count(saved)} ${saved === 1 ? "example" : "examples"} to ${state.file}.`);
+  say(`Saved ${examples(saved)} to ${state.file}.`);
   await refresh();
 }
 
@@ -53,19 +54,36 @@ function reload() {
   return run(async () => {
     const { document: state } = await post("/api/reload");
     byId("banner").hidden = true;
-    setTrail({ undo: [], redo: [] });
-    showFile(state);
-    sayCarried(state);
-    await search();
-    await show(Math.min(page.example?.index ?? 0, state.examples - 1), true);
+    await showAnew(state);
   });
+}
+
+/** Show a file that was read anew: an index may mean another example now. */
+async function showAnew(state) {
+  forget();
+  showFile(state);
+  sayCarried(state);
+  await search();
+  await show(Math.min(page.example?.index ?? 0, state.examples - 1), true);
+}
+
+/** Show what other tabs, or other people, have done in the meantime. */
+export async function catchUp() {
+  const state = await get("/api/document");
+  if (state.reading !== page.file.reading) return showAnew(state);
+  showFile(state);
+  return refresh();
 }
 
 /** Say what became of edits that were not saved. */
 export function sayCarried({ carried_over: carried }) {
-  if (carried.set_aside) showBanner(false, `${count(carried.applied)} edited examples are carried over. ${count(carried.set_aside)} are different in the file now; your versions of them are in ${carried.path}.`);
-  else if (carried.applied) say(`The unsaved edits of ${count(carried.applied)} ${carried.applied === 1 ? "example are" : "examples are"} in force again.`);
+  const torn = carried.torn ? "The last edit in the journal was cut short, as by a crash while it was written, and is left out. " : "";
+  const aside = carried.set_aside ? `${examples(carried.set_aside)} (${carried.names}) changed in the file since: your versions are in ${carried.path}.` : "";
+  if (torn || aside) showBanner(false, `${torn}${carried.applied ? `The unsaved edits of ${examples(carried.applied)} are in force again. ` : ""}${aside}`);
+  else if (carried.applied) say(`The unsaved edits of ${examples(carried.applied)} are in force again.`);
 }
+
+const examples = (number) => `${count(number)} ${number === 1 ? "example" : "examples"}`;
 
 function askName() {
   const dialog = byId("save-as"), form = dialog.querySelector("form");

@@ -18,7 +18,7 @@ export const KEYS = [
     [["Enter"], "commit", "keep the link"], [["Escape"], "cancel", "leave it"],
   ]],
   ["File", [
-    [["u", "Ctrl+z"], "undo", "undo my last edit"], [["U", "Ctrl+Z"], "redo", "redo"],
+    [["u", "Ctrl+z"], "undo", "undo my last edit; leave a link that is half made"], [["U", "Ctrl+Z"], "redo", "redo"],
     [["s", "Ctrl+s"], "save", "save"], [["f"], "filter", "filter"], [["/"], "search", "search"], [["?"], "help", "these keys"],
   ]],
 ];

@@ -11,7 +11,7 @@ export function showLinks(items, active, act) {
   const unused = cards.filter((_, place) => items[place].kind === "unused");
   byId("links").replaceChildren(
     make("h3", {}, `Links`, make("span", {}, ` ${links.length}`)),
-    ...(links.length ? links : [make("p", { className: "muted empty" }, "None. Select the effect in the text and press ", make("kbd", {}, "e"), ", then its causes and ", make("kbd", {}, "c"), ".")]),
+    ...(links.length ? links : [make("p", { className: "muted empty" }, "None. Select the effect in the text and choose Effect ", make("kbd", {}, "e"), ", then its causes and Cause ", make("kbd", {}, "c"), ".")]),
     ...(rejected.length ? [make("h3", {}, "Rejected or outvoted", make("span", {}, ` ${rejected.length}`)), ...rejected] : []),
     ...(unused.length ? [make("h3", {}, "Could not be used", make("span", {}, ` ${unused.length}`)), ...unused] : []));
 }
@@ -76,14 +76,14 @@ export function showDraft(draft, act) {
   const box = byId("draft");
   box.hidden = !draft;
   if (!draft) return;
-  const effect = draft.effect ? [phrase(draft.effect.text, "effect")] : [hint("select it, then ", "e")];
+  const effect = draft.effect ? [phrase(draft.effect.text, "effect")] : [hint("select it, then Effect ", "e")];
   const causes = draft.causes.map((cause, place) => make("span", { className: "chip" }, phrase(cause.text, "cause"),
     make("button", { type: "button", className: "remove", "aria-label": `Remove the cause ${cause.text.slice(0, 80)}`, onclick: () => act("remove", place) }, "×")));
   box.replaceChildren(
     make("h3", {}, draft.link === null ? "New link" : `Correct link ${draft.link + 1}`),
     make("dl", {},
       make("dt", {}, "Effect"), make("dd", {}, ...effect),
-      make("dt", {}, "Causes"), make("dd", {}, ...causes, hint(draft.causes.length ? "another: " : "select one, then ", "c"))),
+      make("dt", {}, "Causes"), make("dd", {}, ...causes, hint(draft.causes.length ? "another, then Cause " : "select one, then Cause ", "c"))),
     make("p", { className: "error", role: "alert" }, draft.problem ?? ""),
     make("div", { className: "row" },
       make("button", { type: "button", className: "quiet", onclick: () => act("cancel") }, "Cancel ", make("kbd", {}, "Esc")),

@@ -5,8 +5,8 @@ import { byId } from "./dom.js";
 import { get, Problem } from "./api.js";
 import { actOnDraft, startDraft, useSelection } from "./draft.js";
 import { decide, edit, goBack } from "./edits.js";
-import { filter, nextUnreviewed, open, refresh, search, show, step } from "./examples.js";
-import { listenToSaveAs, save, sayCarried, showBanner, showFile } from "./file.js";
+import { filter, nextUnreviewed, open, search, show, step } from "./examples.js";
+import { catchUp, listenToSaveAs, save, sayCarried, showBanner, showFile } from "./file.js";
 import { fillHelp, listen } from "./keys.js";
 import { List } from "./list.js";
 import { page } from "./page.js";
@@ -36,7 +36,13 @@ const actions = {
   },
 };
 const ALWAYS = new Set(["filter", "search", "help", "save", "cancel"]);
-const perform = (name, event) => (page.example || ALWAYS.has(name) ? actions[name](event) : false);
+const NOT_WHILE_DRAFTING = new Set(["done", "accept", "reject", "accept-all", "change", "redo"]);
+
+function perform(name, event) {
+  if (!page.example && !ALWAYS.has(name)) return false;
+  if (page.draft && NOT_WHILE_DRAFTING.has(name)) return say("Finish the link first: keep it (Enter) or leave it (Esc).", true);
+  return actions[name](event);
+}
 
 page.list = new List(open);
 page.act = (name) => perform(name);
@@ -60,7 +66,7 @@ byId("toggle-list").addEventListener("click", () => {
 new ResizeObserver(draw).observe(byId("canvas"));
 document.fonts.ready.then(draw);
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && page.example) run(async () => { showFile(await get("/api/document")); await refresh(); });
+  if (!document.hidden && page.example) run(catchUp);
 });
 
 run(async () => {

@@ -5,8 +5,9 @@ import { byId, shape } from "./dom.js";
 import { rangeOf } from "./text.js";
 
 const COLOURS = 6;
-const FAR = 300; // pixels
-const GUTTER = 13;
+const GUTTER = 6; // pixels from the text to the first lane of curves, and from there to the next
+const LANES = 3;
+const CORNER = 5;
 const MOST_CURVES = 8; // with more links than these, only the one in hand has curves
 let boxes = []; // {link, left, top, right, bottom}, to find the link under the pointer
 
@@ -25,6 +26,8 @@ export function drawMarks(links) {
   const taken = new Map(); // how many numbers stand at one place
   const drawn = new Set(); // boxes of links that are not in hand: several on one place would add up to a dark one
   const crowded = links.length > MOST_CURVES;
+  const text = byId("fields").querySelector(".body")?.getBoundingClientRect() ?? origin;
+  const edges = { left: text.left - origin.left, right: text.right - origin.left };
   for (const link of [...links].sort((a, b) => Number(a.active) - Number(b.active))) {
     const group = shape("g", { class: classes(link) }, behind);
     const effect = rectangles(link.effect, origin);
@@ -32,11 +35,10 @@ export function drawMarks(links) {
     for (const rects of causes) for (const rect of rects) drawSpan(group, "cause", rect, link, drawn);
     for (const rect of effect) drawSpan(group, "effect", rect, link, drawn);
     if (!effect.length) continue;
-    const top = shape("g", { class: classes(link) }, above);
-    if (!crowded || link.active) {
-      for (const rects of causes) if (rects.length) drawCurve(top, rects, effect[0], size.width);
+    if (!crowded || link.active) { // behind the letters
+      for (const rects of causes) if (rects.length) drawCurve(group, rects, effect[0], lanes(edges, link));
     }
-    if (link.number) drawNumber(top, effect[0], link, taken);
+    if (link.number) drawNumber(shape("g", { class: classes(link) }, above), effect[0], link, taken);
   }
 }
 
@@ -77,34 +79,44 @@ function drawSpan(group, role, rect, link, drawn) {
   if (role === "cause") shape("path", { class: "under", d: `M${rect.left - 1} ${rect.bottom + 2.5}H${rect.right + 1}` }, group);
 }
 
-/** From the middle of the cause's box that is nearest to the effect, into the effect. */
-function drawCurve(group, rects, effect, width) {
+/** Where a link's curves run beside the text: [left, right]. */
+function lanes({ left, right }, { number = 0 }) {
+  const away = GUTTER * (1 + (number % LANES));
+  return [left - away, right + away];
+}
+
+/** From the middle of the cause's box that is nearest to the effect, into the effect, between the lines of the text. */
+function drawCurve(group, rects, effect, sides) {
   const cause = rects.reduce((best, rect) => (far(rect, effect) < far(best, effect) ? rect : best));
   const from = (cause.left + cause.right) / 2, to = (effect.left + effect.right) / 2;
   const level = Math.abs(cause.top - effect.top) < (effect.bottom - effect.top) / 2;
   let path, end;
   if (level) {
-    const rise = Math.min(20, 7 + Math.abs(to - from) * 0.05);
+    const rise = Math.min(10, 4 + Math.abs(to - from) * 0.03); // no higher than the gap above the line
     end = effect.top - 3;
     path = `M${from} ${cause.top - 2}C${from} ${cause.top - rise - 6} ${to} ${end - rise - 6} ${to} ${end}`;
   } else {
     const down = cause.top < effect.top;
     const begin = down ? cause.bottom + 3 : cause.top - 3;
     end = down ? effect.top - 3 : effect.bottom + 3;
-    const bend = (end - begin) * 0.55;
-    path = end - begin > FAR
-      ? aside(from, begin, to, end, to < width / 2 ? GUTTER : width - GUTTER)
-      : `M${from} ${begin}C${from} ${begin + bend} ${to} ${end - bend} ${to} ${end}`;
+    const bend = (end - begin) * 0.55, [near, far] = [...sides].sort((a, b) => detour(from, to, a) - detour(from, to, b));
+    const between = Math.abs(end - begin) > effect.bottom - effect.top; // lines that a curve would cross
+    path = between ? aside(from, begin, to, end, near ?? far) : `M${from} ${begin}C${from} ${begin + bend} ${to} ${end - bend} ${to} ${end}`;
   }
   const point = level || cause.top < effect.top ? -5 : 5;
-  shape("path", { class: "halo", d: path }, group);
   shape("path", { class: "curve", d: path }, group);
   shape("path", { class: "point", d: `M${to - 4} ${end + point}L${to} ${end + (point < 0 ? 0.5 : -0.5)}L${to + 4} ${end + point}` }, group);
 }
 
-/** Over many lines: through the margin, not through the words. */
-const aside = (from, begin, to, end, margin) =>
-  `M${from} ${begin}C${from} ${begin + 26} ${margin} ${begin + 8} ${margin} ${begin + 46}V${end - 46}C${margin} ${end - 8} ${to} ${end - 30} ${to} ${end}`;
+const detour = (from, to, side) => Math.abs(from - side) + Math.abs(to - side);
+
+/** Past other lines: through the gap between two lines, along the margin, and through another gap, not over the words. */
+function aside(from, begin, to, end, margin) {
+  const down = Math.sign(end - begin), out = Math.sign(margin - from) * CORNER, back = Math.sign(to - margin) * CORNER;
+  const first = begin + 3 * down, last = end - 8 * down;
+  return `M${from} ${begin}Q${from} ${first} ${from + out} ${first}H${margin - out}Q${margin} ${first} ${margin} ${first + CORNER * down}`
+    + `V${last - CORNER * down}Q${margin} ${last} ${margin + back} ${last}H${to - back}Q${to} ${last} ${to} ${end}`;
+}
 
 const far = (rect, other) => Math.abs(rect.top - other.top) * 3 + Math.abs(rect.left - other.left);
 

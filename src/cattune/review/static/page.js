@@ -14,7 +14,21 @@ export const page = {
 
 const TRAIL = "trail";
 
-/** This tab's edits, oldest first, by the examples' indices: {undo, redo}. */
-export const trail = () => JSON.parse(sessionStorage.getItem(TRAIL) ?? '{"undo":[],"redo":[]}');
+/**
+ * This tab's edits, oldest first, by the examples' indices, and the version that each example had after the newest of
+ * them: {undo, redo, versions}. It is empty after the file was read anew, where an index may mean another example.
+ */
+export function trail() {
+  const kept = JSON.parse(sessionStorage.getItem(TRAIL) ?? "{}");
+  return kept.reading === page.file.reading ? kept : { undo: [], redo: [], versions: {} };
+}
 
-export const setTrail = ({ undo, redo }) => sessionStorage.setItem(TRAIL, JSON.stringify({ undo: undo.slice(-1000), redo }));
+export function setTrail({ undo, redo, versions }) {
+  sessionStorage.setItem(TRAIL, JSON.stringify({ reading: page.file.reading, undo: undo.slice(-1000), redo, versions }));
+}
+
+/** Note this tab's newest edit, of the example that is open. */
+export function addToTrail() {
+  const { undo, versions } = trail(), { index, version } = page.example;
+  setTrail({ undo: [...undo, index], redo: [], versions: { ...versions, [index]: version } });
+}
