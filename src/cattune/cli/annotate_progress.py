@@ -39,8 +39,6 @@ def report(summary: Summary, store: Store, model: str, price: Price | None, args
         print(json.dumps(record, ensure_ascii=False, indent=2))
     for line in _lines(summary, record, args):
         print(printable(line), file=sys.stderr)
-    if summary.stopped == INTERRUPTED:
-        return 130
     return 1 if summary.stopped or summary.failed else 0
 
 

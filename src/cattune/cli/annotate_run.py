@@ -159,10 +159,11 @@ def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFi
             progress=lambda summary: show(update, summary, total, args.concurrency, costs.price),
         )
         show(update, annotator.summary, total, args.concurrency, costs.price)
-        with suppress(Stopped), _interruptible(annotator), _modules_not_searched():
+        with suppress(Stopped), _interruptible(annotator) as signals, _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
             _note_output(args, task, store, annotator.summary)
-    return report(annotator.summary, store, task.model, costs.price, args)
+    status = report(annotator.summary, store, task.model, costs.price, args)
+    return 128 + signals[0] if annotator.summary.stopped == INTERRUPTED else status
 
 
 def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Example]) -> None:
@@ -214,17 +215,22 @@ def _modules_not_searched() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(annotator: Annotator) -> Iterator[None]:
-    """The first Ctrl-C, or SIGTERM, lets what is under way be answered and stored; the second one ends at once."""
+def _interruptible(annotator: Annotator) -> Iterator[list[int]]:
+    """The first Ctrl-C, or SIGTERM, lets what is under way be answered and stored; the second one ends at once.
+
+    Gives the list of the signals that came.
+    """
+    came: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         signal.signal(number, before[number])
         annotator.stop(INTERRUPTED)
         say("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
 
     before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,12 +6,16 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cattune.errors import ConfigError
 
 _SETTINGS = ("seeds", "first_seed", "size", "game", "train_size", "test_size", "train_file", "arms", "steps", "jobs")
+
+_LEAST_SHARE = 0.1
+"""So much of one cell has to be done before that says how long the rest takes."""
 
 _EPILOG = """\
 examples:
@@ -84,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     draw(data, args.first_seed)  # what is wrong with the game or the file is said before anything is written
     folder = prepare_output_dir(Path(args.out), args.overwrite)
     with progress_bars() as update:
-        results = run_grid(cells, args.jobs or min(4, os.cpu_count() or 1), update)
+        overall = partial(update, "cattune demo", "cells", total=len(cells), least=_LEAST_SHARE)
+        overall(0)
+        results = run_grid(cells, args.jobs or min(4, os.cpu_count() or 1), update, overall)
     summary = summarize(results)
     made = provenance(
         **{name: value for name, value in vars(args).items() if name in _SETTINGS},

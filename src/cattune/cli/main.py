@@ -1,12 +1,14 @@
 """`cattune`: finds the command, and turns whatever goes wrong into one message and an exit status.
 
-0 done; 1 failed while working; 2 the user's input or call is wrong; 130 interrupted. Messages go to standard error.
+0 done; 1 failed while working; 2 the user's input or call is wrong; 130 interrupted, 143 terminated. Messages go to
+standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from typing import NoReturn
 
 from cattune import __version__
 from cattune.cli import printable
+from cattune.cli.ending import Terminated, ended_in_order
 from cattune.errors import CattuneError, bounded
 
 COMMANDS = ("demo", "stg", "prior", "annotate", "annotations", "review", "align", "train", "evaluate")
@@ -25,9 +28,9 @@ _EPILOG = """\
 examples:
   cattune demo --out demo                                    see it work, in a few minutes on a CPU
   cattune stg --size l --seed 0 --out data/stg_l             write a data set with a known spurious correlation
-  cattune prior new sums.yaml --from arithmetic              start a prior: what causes what, with handwritten examples
+  cattune prior new --from arithmetic --out sums.yaml        start a prior: what causes what, with handwritten examples
   cattune annotate sums.jsonl --prior sums.yaml --model NAME --out links.jsonl
-                                                             an assistant model writes the causal links of a data set
+                                                             let an assistant model write the causal links of a data set
   cattune review links.jsonl                                 look at them and correct them, in the browser
   cattune align data/stg_l/train.jsonl --tokenizer tiny      see whether its causal links reach tokens
   cattune train config.yaml                                  fine-tune a model
@@ -35,6 +38,9 @@ examples:
 
 cattune COMMAND --help explains a command.
 """
+
+_SAY_HOW_TO_GO_ON = ("annotate", "review", "train")
+"""Commands that say themselves what an interrupted run has left."""
 
 # What the libraries below say for their own sake, and would say in the middle of a command's own messages.
 _QUIET = {
@@ -53,14 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words  # anywhere: `train` passes on every word that follows it
     args = build_parser().parse_args([word for word in words if word != "--debug"])
     try:
-        with nullcontext() if debug else _quiet_libraries():
+        with ended_in_order(), nullcontext() if debug else _quiet_libraries():
             status: int = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # so that a full disk or a closed pipe is noticed here, and not after the end
         return status
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
+        how = "interrupted" if number == signal.SIGINT else "terminated"
+        _say(how if args.command in _SAY_HOW_TO_GO_ON else f"{how}; no half-written file is left: run it again")
+        return 128 + number
     except BrokenPipeError:  # whoever read the output has seen enough
         _settle_stdout()
         return 1

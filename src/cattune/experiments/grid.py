@@ -15,10 +15,22 @@ GridReport = Callable[[str, str, int, int], None]
 """Is told (cell, what is going on, steps or examples done, how many in all)."""
 
 
-def run_grid(cells: Sequence[Cell], jobs: int, report: GridReport) -> list[CellResult]:
+_STEP = 40
+"""A training step of `tiny` takes about as long as to answer so many examples; see `share_done`."""
+
+
+def run_grid(
+    cells: Sequence[Cell], jobs: int, report: GridReport, overall: Callable[[float], None] = lambda done: None
+) -> list[CellResult]:
     """Runs the cells, `jobs` at a time, with the machine's threads shared out among them.
 
     Small models gain little from a second thread, so cells side by side use two cores better than threads do.
+
+    Args:
+        cells: what to run; their names differ.
+        jobs: how many at a time.
+        report: is told of each cell.
+        overall: is told how many cells are done, with the parts of those that are under way.
 
     Returns:
         The results in the order of the cells.
@@ -28,6 +40,8 @@ def run_grid(cells: Sequence[Cell], jobs: int, report: GridReport) -> list[CellR
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
+    by_name = {cell.name: cell for cell in cells}
+    steps, shares = dict.fromkeys(by_name, 0), dict.fromkeys(by_name, 0.0)
     with context.Manager() as manager:
         messages = manager.Queue()
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,))
@@ -37,7 +51,11 @@ def run_grid(cells: Sequence[Cell], jobs: int, report: GridReport) -> list[CellR
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not messages.empty():
-                    report(*messages.get())
+                    name, what, count, total = messages.get()
+                    report(name, what, count, total)
+                    steps[name] = total if what == "training" else steps[name]
+                    shares[name] = max(shares[name], share_done(by_name[name], steps[name], what, count))
+                    overall(sum(shares.values()))
                 for future in done:
                     future.result()
             return [future.result() for future in futures]
@@ -47,6 +65,25 @@ def run_grid(cells: Sequence[Cell], jobs: int, report: GridReport) -> list[CellR
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def share_done(cell: Cell, steps: int, what: str, done: int) -> float:
+    """About which part of a cell's time is over, from 0 to 1.
+
+    Args:
+        cell: which; its training, then its splits, take their time one after another.
+        steps: of its training.
+        what: is going on: "training", a split, or "done"; of anything else the share is 0.
+        done: steps, or answered examples of the split.
+    """
+    sizes = {split: cell.data.validation if "validation" in split else cell.data.test for split in cell.splits}
+    work = {"training": _STEP * steps, **sizes}
+    if what == "done":
+        return 1.0
+    if what not in work:
+        return 0.0
+    before = list(work.values())[: list(work).index(what)]
+    return (sum(before) + done * (_STEP if what == "training" else 1)) / sum(work.values())
 
 
 def _start_worker(threads: int) -> None:
