@@ -17,7 +17,8 @@ class CausalCollator:
 
     Args:
         pad_token_id: what fills `input_ids`; the attention mask hides it.
-        padding_side: "right" or "left"; left padding moves rows and keys along with their tokens.
+        padding_side: "right" or "left"; left padding moves rows and keys along with their tokens, and adds the
+            `position_ids` of each example by itself, for the many models that do not count them from the mask.
         pad_to_multiple_of: round the sequence length up to a multiple of this, None leaves it.
         padding_free: join the batch's examples into one row and tell them apart by `position_ids`, which start again
             from 0, in place of an `attention_mask`; nothing is padded but the rows' keys.
@@ -52,7 +53,8 @@ class CausalCollator:
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, S) long; `query_rows` (B, R) long and `causal_keys` (B, R, K)
             long, -1 where padded; `causal_weights` (B, R, K) float32, 0 where padded; `content` (B, S) bool, if the
-            features have it. With `padding_free` B is 1 and `position_ids` (1, S) stands for `attention_mask`.
+            features have it, and `position_ids` (B, S) long, from 0 at each example's first token, with padding on the
+            left. With `padding_free` B is 1 and `position_ids` (1, S) stands for `attention_mask`.
         """
         if self.padding_free:
             return self._pad([_joined(features)], np.concatenate([np.arange(len(f["input_ids"])) for f in features]))
@@ -80,6 +82,8 @@ class CausalCollator:
         }
         if position_ids is None:
             batch["attention_mask"] = torch.from_numpy(real.astype(np.int64))
+            if self.padding_side == "left":
+                batch["position_ids"] = torch.from_numpy((columns - shifts[:, None]).clip(0))
         else:
             batch["position_ids"] = torch.from_numpy(position_ids).unsqueeze(0)
         if all("content" in feature for feature in features):
@@ -89,7 +93,7 @@ class CausalCollator:
 
 def example_numbers(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """(B, S): which example of the batch each token belongs to, from 0."""
-    if "position_ids" in batch:
+    if "attention_mask" not in batch:
         return batch["position_ids"].eq(0).cumsum(1) - 1
     ids = batch["input_ids"]
     return torch.arange(len(ids), device=ids.device).unsqueeze(1).expand_as(ids)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from cattune.alignment_report import AlignmentReport
-from cattune.attention import RowSelection, is_checkpointing, is_compiled, self_check
+from cattune.attention import RowSelection, is_checkpointing, is_compiled, sees_padding, self_check
 from cattune.collator import CausalCollator, example_numbers, without_tokens
 from cattune.config import CATConfig
 from cattune.errors import ConfigError, DataError
@@ -84,6 +84,12 @@ class CATTrainer(Trainer):
     ) -> None:
         tokenizer = inputs.check(model, args, processing_class, kwargs)
         self._re_attention = _re_attention(model, args)
+        if sees_padding(model) and args.per_device_train_batch_size > 1 and not args.padding_free:
+            logger.warning(
+                "%s picks keys by their content, padding among them: a loss depends on the batch that its example is "
+                "in; per_device_train_batch_size 1, with more accumulation, avoids it",
+                type(model).__name__,
+            )
         train_features, self.alignment = None, AlignmentReport()
         self.eval_alignment: dict[str, AlignmentReport] = {}
         if train_dataset is not None:

@@ -5,7 +5,7 @@ keys that the kernel got, so no S x S map ever exists. `docs/capture.md` shows h
 """
 
 from cattune.attention.agreement import self_check
-from cattune.attention.architecture import attention_modules, is_checkpointing, is_compiled, layer_masks
+from cattune.attention.architecture import attention_modules, is_checkpointing, is_compiled, layer_masks, sees_padding
 from cattune.attention.backends import check_backend
 from cattune.attention.capture import MaskGroup, RowCapture
 from cattune.attention.inspect import inspect_rows
@@ -24,5 +24,6 @@ __all__ = [
     "is_checkpointing",
     "is_compiled",
     "layer_masks",
+    "sees_padding",
     "self_check",
 ]

@@ -27,12 +27,13 @@ _WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
 """What configurations call the window of a sliding layer."""
 
 _SPARSE = "its layers pick the keys of each row by their content"
+_BIASED = "it adds a bias that depends on the content to its attention mask"
 REFUSED = {
     "axk2": _SPARSE,
     "deepseek_v32": _SPARSE,
     "deepseek_v4": _SPARSE,
     "diffllama": "its attention is the difference of two softmaxes, which is no distribution over keys",
-    "doge": "it adds a bias that depends on the content to its attention mask",
+    "doge": _BIASED,
     "dots3_note": _SPARSE,
     "glm_moe_dsa": _SPARSE,
     "hrm_text": "it runs each layer several times in a forward pass",
@@ -70,6 +71,11 @@ def is_checkpointing(model: nn.Module) -> bool:
 def is_compiled(model: nn.Module) -> bool:
     """Whether the model, or a part of it, runs through `torch.compile`."""
     return any(isinstance(module, OptimizedModule) or module._compiled_call_impl for module in model.modules())
+
+
+def sees_padding(model: PreTrainedModel) -> bool:
+    """Whether what the model computes for a text depends on the padding behind it: where content picks the keys."""
+    return REFUSED.get(model.config.get_text_config().model_type) in (_SPARSE, _BIASED)
 
 
 def layer_masks(model: PreTrainedModel, layers: Sequence[int] | None = None) -> dict[int, LayerMask]:

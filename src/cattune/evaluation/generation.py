@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from cattune.alignment import fast_backend
 from cattune.errors import ConfigError, DataError
+from cattune.evaluation.padding import in_batches
 from cattune.examples import Example
 from cattune.io import counted, shown
 from cattune.rendering import Renderer
@@ -174,11 +175,9 @@ def generate_greedily(
         eos_token_id=sorted(stop_ids) or None,
         stop_strings=sorted(prompts.stop_texts) or None,
     )
-    order = sorted(range(len(prompts.ids)), key=lambda i: len(prompts.ids[i]))
     completions: dict[int, Completion] = {}
     with _plain_inference(model):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in in_batches(model, prompts.ids, batch_size, pad_id):
             written = _continue([prompts.ids[i] for i in batch], model, tokenizer, settings)
             for i, ids in zip(batch, written, strict=True):
                 end = next((at for at, token in enumerate(ids) if token in stop_ids), None)
@@ -186,8 +185,8 @@ def generate_greedily(
                 cuts = [text.index(stop) for stop in prompts.stop_texts if stop in text]
                 completions[i] = Completion(text[: min(cuts, default=None)].strip(), bool(cuts) or end is not None)
             if progress is not None:
-                progress(len(completions), len(order))
-    return [completions[i] for i in range(len(order))]
+                progress(len(completions), len(prompts.ids))
+    return [completions[i] for i in range(len(prompts.ids))]
 
 
 def _continue(
