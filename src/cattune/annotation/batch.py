@@ -16,9 +16,9 @@ from typing import Any
 
 from cattune.annotation.assistant.chat_protocol import BadPayload, read_answer, read_refusal
 from cattune.annotation.course import Outcome, Request, Task, course
-from cattune.annotation.inputs import SeenKeys
 from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
+from cattune.data.on_disk import SeenKeys
 from cattune.data.own_kinds import RESULTS, own_kind
 from cattune.errors import DataError
 from cattune.examples import Example

@@ -10,9 +10,9 @@ from typing import Any
 from cattune.annotation.assistant.limits import estimate_tokens
 from cattune.annotation.costs import FIRST_GUESS
 from cattune.annotation.course import Task
-from cattune.annotation.inputs import SeenKeys
 from cattune.annotation.prompt import ChatMessage, build_messages
 from cattune.annotation.storage.store import Store
+from cattune.data.on_disk import SeenKeys
 from cattune.examples import Example
 
 

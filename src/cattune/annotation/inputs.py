@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from cattune.errors import DataError
 from cattune.examples import Example
-from cattune.formats.columns import is_published
-from cattune.io import read_jsonl, shown
-from cattune.published import published_example
-from cattune.records import example_from_dict
-
-_LINKS = ("links", "refused", "important")
+from cattune.loading import LINK_KEYS, named_examples, without_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +33,6 @@ class InputFile:
     with_links: int
     sha256: str
     state: tuple[int, ...]
-
-
-class SeenKeys:
-    """A set of short texts or bytes on disk, so that a hundred thousand of them take no memory."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)  # "": a temporary file, removed at the end
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("CREATE TABLE seen (key PRIMARY KEY, note INTEGER) WITHOUT ROWID")
-        self._database.execute("BEGIN")
-
-    def add(self, key: str | bytes, note: int = 0) -> int | None:
-        """Put a key in; return the note that it was put in with before, None if it is new."""
-        cursor = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, note))
-        if cursor.rowcount:
-            return None
-        return int(self._database.execute("SELECT note FROM seen WHERE key = ?", (key,)).fetchone()[0])
-
-    def close(self) -> None:
-        """Remove it."""
-        self._database.close()
 
 
 def check_input(path: str | os.PathLike[str]) -> InputFile:
@@ -102,31 +73,8 @@ def iter_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
 
 def _records(path: str | os.PathLike[str]) -> Iterator[tuple[Example, bool]]:
     """Each example, and whether it had links."""
-    published: bool | None = None
-    with closing(SeenKeys()) as ids:
-        for number, record in read_jsonl(path):
-            where, name = f"{path}, line {number}", f"line-{number}"
-            if published is None:
-                published = is_published(record, where)
-            has_links = any(record.get(key) for key in _LINKS)
-            example = _example(record, published, where, name)
-            before = ids.add(example.id, number)
-            if before is not None and published:
-                example = replace(example, id=f"{example.id} (line {number})")
-                before = ids.add(example.id, number)
-            if before is not None:
-                raise DataError(
-                    f"{path}, lines {before} and {number}: both have the id {shown(example.id)}; give each its own"
-                )
-            yield example, has_links
-
-
-def _example(record: dict[str, Any], published: bool, where: str, name: str) -> Example:
-    """An example whose links are not even looked at: grounding those of a large file takes minutes."""
-    content = {key: value for key, value in record.items() if key not in _LINKS}
-    if published:
-        return published_example(content, where, name)
-    return example_from_dict(content, where, name)
+    for record, example in named_examples(path, without_links):
+        yield example, any(record.get(key) for key in LINK_KEYS)
 
 
 def _state(path: str | os.PathLike[str]) -> tuple[int, ...]:

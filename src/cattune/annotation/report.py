@@ -1,7 +1,7 @@
 """What an annotated file holds: coverage, grounding, refusals, order, lengths, status, and agreement with a reference.
 
-Everything is counted in one pass over the examples. Distances and lengths are in characters of the fields joined in
-reading order, without what a chat template puts between them.
+Everything is counted in one pass over the examples, and none of them is kept. Distances and lengths are in characters
+of the fields joined in reading order, without what a chat template puts between them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,38 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from cattune.annotation.consensus.agreement import Agreement, agreement
+from cattune.annotation.consensus.agreement import Agreement, Tally
+from cattune.annotation.consensus.ballots import check_match, side_by_side
 from cattune.examples import METHODS, STATUSES, CausalLink, Example, Span
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+MOST_VALUES, DIGITS = 10_000, 4
 FILE, REFERENCE = "this file", "reference"
 
 _PROMPT, _COMPLETION = "prompt", "completion"
 
 
 class Distribution(Counter[float]):
-    """Values with their counts, and what a reader wants to know of them."""
+    """Values with their counts, and what a reader wants to know of them.
+
+    Whole numbers are kept as they are: there are no more of them than a text has characters. Of other numbers there may
+    be as many as there are links; where there are more than MOST_VALUES different ones, they are kept to DIGITS digits.
+    """
+
+    is_rounded = False
+
+    def count(self, value: float) -> None:
+        """Count a value once more."""
+        self[self._kept(value)] += 1
+        if not self.is_rounded and len(self) > MOST_VALUES:
+            self.is_rounded = True
+            exact = dict(self)
+            self.clear()
+            for number, times in exact.items():
+                self[self._kept(number)] += times
+
+    def _kept(self, value: float) -> float:
+        return float(f"{value:.{DIGITS}g}") if self.is_rounded and isinstance(value, float) else value
 
     def summary(self) -> dict[str, Any] | None:
         """n, mean and the QUANTILES (the least value with so large a share at or below it); None if there are none."""
@@ -98,7 +119,7 @@ class AnnotationReport:
         self.with_links += bool(example.links)
         self.with_answer_links += any(link.effect.field == example.completion_field for link in example.links)
         self.failed += bool(example.refused and not example.links)
-        self.links_per_example[len(example.links)] += 1
+        self.links_per_example.count(len(example.links))
         for refusal in example.refused:
             (self.refused_links if refusal.cause is None else self.refused_causes)[refusal.reason] += 1
             self.recoverable += refusal.link is not None
@@ -115,22 +136,22 @@ class AnnotationReport:
     def _add_link(self, link: CausalLink, starts: Mapping[str, int], completion: str) -> None:
         self.links += 1
         self.causes += len(link.causes)
-        self.causes_per_link[len(link.causes)] += 1
+        self.causes_per_link.count(len(link.causes))
         self.methods[link.method] += 1
         if link.method != "exact":
-            self.scores[link.score] += 1
+            self.scores.count(link.score)
         self.statuses[link.status] += 1
         self.sources[link.source] += 1
-        self.weights[link.weight] += 1
-        self.effect_lengths[link.effect.end - link.effect.start] += 1
+        self.weights.count(link.weight)
+        self.effect_lengths.count(link.effect.end - link.effect.start)
         effect_start = starts[link.effect.field] + link.effect.start
         effect_place = _place(link.effect, completion)
         for cause in link.causes:
             gap = effect_start - starts[cause.field] - cause.end
             self.order[f"{_place(cause, completion)} -> {effect_place}"] += 1
             self.overlapping += gap < 0
-            self.distances[max(gap, 0)] += 1
-            self.cause_lengths[cause.end - cause.start] += 1
+            self.distances.count(max(gap, 0))
+            self.cause_lengths.count(cause.end - cause.start)
 
     def to_dict(self) -> dict[str, Any]:
         """All counts and summaries, ready for JSON."""
@@ -206,13 +227,21 @@ def annotation_report(
         DataError: an id stands twice, or an example of the reference is another text.
     """
     report = AnnotationReport()
-    if reference is not None:
-        examples, reference = list(examples), list(reference)
-        report.agreement = agreement({FILE: examples, REFERENCE: reference}, match)
-        common = report.agreement.examples
-        report.missing = len(examples) - common, len(reference) - common
-    for example in examples:
-        report.add(example)
+    if reference is None:
+        for example in examples:
+            report.add(example)
+        return report
+    check_match(match)
+    tally = Tally([FILE, REFERENCE])
+    sizes = Counter({FILE: 0, REFERENCE: 0})
+    for entry in side_by_side({FILE: examples, REFERENCE: reference}):
+        sizes.update(entry.keys())
+        tally.add_entry(entry, match)
+        if FILE in entry:
+            report.add(entry[FILE])
+    report.agreement = tally.agreement()
+    common = report.agreement.examples
+    report.missing = sizes[FILE] - common, sizes[REFERENCE] - common
     return report
 
 

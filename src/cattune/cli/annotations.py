@@ -109,13 +109,13 @@ def _report(args: argparse.Namespace) -> int:
 
     from cattune.annotation.report import annotation_report
     from cattune.io import write_text
-    from cattune.loading import load_examples
+    from cattune.loading import iter_examples, load_examples
     from cattune.provenance import provenance
 
-    examples, *reference = map(load_examples, sources)
+    examples, *reference = map(iter_examples, sources)
     report = annotation_report(examples, reference[0] if reference else None, args.match).to_dict()
     if reference and not report["reference"]["examples"]:
-        raise DataError(_nothing_in_common({args.file: examples, args.reference: reference[0]}))
+        raise DataError(_nothing_in_common({path: load_examples(path) for path in sources}))
     made = provenance(file=args.file, reference=args.reference, match=args.match)
     if args.html is not None:
         from cattune.reports.annotations import render_annotations

@@ -16,6 +16,7 @@ Intervals are percentile intervals at 95% of RESAMPLES bootstrap samples of the 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -94,8 +95,7 @@ def agreement(annotations: Mapping[str, Iterable[Example]], match: str = "exact"
     check_match(match)
     tally = Tally(list(annotations))
     for entry in side_by_side(annotations):
-        votes = {annotator: ballot.yes.keys() for annotator, ballot in ballots(entry, match).items()}
-        tally.add(next(iter(entry.values())), votes)
+        tally.add_entry(entry, match)
     return tally.agreement()
 
 
@@ -105,9 +105,14 @@ class Tally:
     def __init__(self, annotators: Sequence[str]) -> None:
         self._annotators = tuple(annotators)
         self._pairs = list(combinations(annotators, 2))
-        self._rows: list[list[float]] = []
+        self._rows: Counter[tuple[float, ...]] = Counter()
         self._examples = {pair: 0 for pair in self._pairs}
         self._units = 0
+
+    def add_entry(self, entry: Mapping[str, Example], match: str) -> None:
+        """The annotations of one example, by annotator, see `ballots.side_by_side`."""
+        votes = {annotator: ballot.yes.keys() for annotator, ballot in ballots(entry, match).items()}
+        self.add(next(iter(entry.values())), votes)
 
     def add(self, example: Example, votes: Mapping[str, Iterable[Edge]]) -> None:
         """The edges that each annotator of an example names; annotators that do not have it are left out."""
@@ -124,17 +129,14 @@ class Tally:
                     row += [len(kind[first] & kind[second]), len(kind[first]), len(kind[second])]
             else:
                 row += [0] * 6
-        self._rows.append(row)
+        self._rows[tuple(row)] += 1
 
     def agreement(self) -> Agreement:
         """The figures on all that was added."""
         width = 3 + 6 * len(self._pairs)
         # Examples with equal rows are interchangeable: a sample of examples is a multinomial draw over distinct rows.
         # In the order of the examples: sorted, the draws would change with the order of the annotators.
-        examples = np.reshape(self._rows, (-1, width))
-        _, first, counts = np.unique(examples, axis=0, return_index=True, return_counts=True)
-        order = np.argsort(first)
-        rows, counts = examples[first[order]], counts[order]
+        rows, counts = np.reshape(list(self._rows), (-1, width)), np.array(list(self._rows.values()), dtype=np.int64)
         total = counts @ rows
         n = int(counts.sum())
         random = np.random.default_rng(0)

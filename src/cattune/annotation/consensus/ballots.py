@@ -6,12 +6,14 @@ compare in reading order.
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from cattune.data.on_disk import SeenKeys, Shelf
 from cattune.errors import ConfigError, DataError
 from cattune.examples import FAILED, OUTVOTED, REJECTED, CausalLink, Example
 from cattune.io import listed, shown
@@ -55,21 +57,37 @@ def check_match(match: str) -> None:
 def side_by_side(annotations: Mapping[str, Iterable[Example]]) -> Iterator[dict[str, Example]]:
     """For each example the annotators that have it, in the order of the first annotation, then of the second, ...
 
+    The first annotation is read along, the others wait on disk: memory does not grow with any of them.
+
     Raises:
         DataError: an annotation has an id twice, or an example is not the same text in two annotations.
     """
-    by_id: dict[str, dict[str, Example]] = {}
-    for annotator, examples in annotations.items():
-        for example in examples:
-            entry = by_id.setdefault(example.id, {})
-            if annotator in entry:
-                raise DataError(
-                    f"{annotator}: the id {shown(example.id)} stands there twice; give each example its own"
-                )
-            if entry:
-                _check_same_text(*next(iter(entry.items())), annotator, example)
-            entry[annotator] = example
-    yield from by_id.values()
+    first, *others = annotations
+    with Shelf() as shelf, SeenKeys() as ids:
+        for index, annotator in enumerate(others):
+            for example in annotations[annotator]:
+                # A pickle of our own, in a file without a name that nobody else can write to.
+                if not shelf.put(example.id, index, pickle.dumps(example, pickle.HIGHEST_PROTOCOL)):
+                    raise _twice(annotator, example)
+        for example in annotations[first]:
+            if ids.add(example.id) is not None:
+                raise _twice(first, example)
+            yield _entry({first: example}, others, shelf.take(example.id))
+        for values in shelf.take_all():
+            yield _entry({}, others, values)
+
+
+def _entry(entry: dict[str, Example], names: Sequence[str], values: list[tuple[int, bytes]]) -> dict[str, Example]:
+    for index, value in values:
+        example: Example = pickle.loads(value)
+        if entry:
+            _check_same_text(*next(iter(entry.items())), names[index], example)
+        entry[names[index]] = example
+    return entry
+
+
+def _twice(annotator: str, example: Example) -> DataError:
+    return DataError(f"{annotator}: the id {shown(example.id)} stands there twice; give each example its own")
 
 
 def ballots(entry: Mapping[str, Example], match: str = "exact") -> dict[str, Ballot]:
