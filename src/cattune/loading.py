@@ -57,6 +57,11 @@ def without_links(record: dict[str, Any], published: bool, where: str, name: str
     return _example({key: value for key, value in record.items() if key not in LINK_KEYS}, published, where, name)
 
 
+def unlinked_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
+    """The examples of a file, without their links, one at a time."""
+    return (example for _, example in named_examples(path, without_links))
+
+
 def named_examples(path: str | os.PathLike[str], make: Make) -> Iterator[tuple[dict[str, Any], Example]]:
     """Each record of a file and the example that is made of it, under an id of its own; as in `load_examples`."""
     published: bool | None = None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
@@ -12,16 +16,18 @@ from cattune.cli.files import check_outputs
 from cattune.cli.template import add_template_option
 from cattune.errors import AlignmentError
 from cattune.grounding import OCCURRENCES
-from cattune.io import counted
+from cattune.io import atomic_file, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from cattune.alignment_report import AlignmentReport
+    from cattune.data.on_disk import Grouped
     from cattune.examples import Example
 
 TINY = "tiny"
 _SHOWN = 5
+_BATCH = 1000
 
 _SETTINGS = ("file", "tokenizer", "occurrences", "max_length", "chat_template_kwargs")
 
@@ -99,37 +105,41 @@ def run(args: argparse.Namespace) -> int:
     """
     check_outputs([args.out], [args.file], args.overwrite)
 
-    from cattune.loading import load_examples
-
-    examples = load_examples(args.file, occurrences=args.occurrences)
-
-    from cattune.io import write_json
+    from cattune.data.on_disk import Grouped
+    from cattune.loading import iter_examples, load_examples, unlinked_examples
     from cattune.provenance import provenance
-    from cattune.supervision import encode_examples
 
-    tokenizer = _tokenizer(args.tokenizer, examples, args.trust_remote_code)
-    _, report = encode_examples(
-        examples, tokenizer, max_length=args.max_length, chat_template_kwargs=args.chat_template_kwargs
-    )
-    # A refusal without a cause is a whole link's.
-    refused = [refusal.cause is None for example in examples for refusal in example.refused]
+    texts: Iterable[Example]
+    if os.path.isfile(args.file):
+        texts, examples = unlinked_examples(args.file), iter_examples(args.file, args.occurrences)
+    else:  # what a pipe gives is there only once
+        texts = loaded = load_examples(args.file, args.occurrences)
+        examples = iter(loaded)
+    examples = chain([next(examples)], examples)  # what is wrong with the file is said before a tokenizer is fetched
+    tokenizer = _tokenizer(args.tokenizer, texts, args.trust_remote_code)
     settings = {key: getattr(args, key) for key in _SETTINGS}
-    record = {
-        **report.to_dict(),
-        "refused_links": refused.count(True),
-        "refused_causes": refused.count(False),
-        "provenance": provenance(**settings),
-    }
-    if args.out is not None:
-        write_json(args.out, record)
-    if args.json:
-        print(json.dumps(record, indent=2))
-    _print(record, _reasons(examples, report), args.out)
-    _judge(record, args.strict)
+    how = {"max_length": args.max_length, "chat_template_kwargs": args.chat_template_kwargs}
+    with Grouped() as problems:
+        report, refused = _align(examples, tokenizer, problems, **how)
+        record = {
+            **report.to_dict(),
+            "max_named": None,
+            "refused_links": refused["link"].total(),
+            "refused_causes": refused["cause"].total(),
+            "provenance": provenance(**settings),
+        }
+        if args.out is not None:
+            with atomic_file(args.out) as write:
+                for piece in _json(record, problems):
+                    write(piece.encode(errors="backslashreplace"))  # a file's name need not be Unicode
+        if args.json:
+            sys.stdout.writelines(_json(record, problems, ensure_ascii=True))
+    _print(record, len(problems), _reasons(refused, report), args.out)
+    _judge(record, len(problems), args.strict)
     return 0
 
 
-def _tokenizer(name: str, examples: list[Example], trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, examples: Iterable[Example], trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the model hub, or `tiny`'s, with the examples' words as its vocabulary."""
     if name == TINY:
         from cattune.tiny import build_tokenizer, texts_of
@@ -141,19 +151,49 @@ def _tokenizer(name: str, examples: list[Example], trust_remote_code: bool) -> P
     return load_tokenizer(name, trust_remote_code)
 
 
-def _reasons(examples: list[Example], report: AlignmentReport) -> dict[str, Counter[str]]:
+def _align(
+    examples: Iterator[Example], tokenizer: PreTrainedTokenizerBase, problems: Grouped, **how: Any
+) -> tuple[AlignmentReport, dict[str, Counter[str]]]:
+    """The report on all examples, which names the first loss of each reason, and how many were refused before.
+
+    Every loss goes to `problems`, as JSON; a batch of the examples at a time is in memory. `how` is for
+    `encode_examples`.
+    """
+    from cattune.alignment_report import AlignmentReport
+    from cattune.supervision import encode_examples
+
+    total = AlignmentReport(max_named=1)
+    refused: dict[str, Counter[str]] = {"link": Counter(), "cause": Counter()}
+    while batch := list(islice(examples, _BATCH)):
+        for refusal in (refusal for example in batch for refusal in example.refused):
+            refused["link" if refusal.cause is None else "cause"][refusal.reason] += 1
+        _, report = encode_examples(batch, tokenizer, **how)
+        for problem in report.to_dict()["problems"]:
+            problems.add(problem["reason"], json.dumps(problem, ensure_ascii=False))
+        total += report
+    return total, refused
+
+
+def _json(record: dict[str, Any], problems: Grouped, ensure_ascii: bool = False) -> Iterator[str]:
+    """The record as indented JSON, piece by piece, with all problems in the place of those that it has."""
+    encode = json.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=False, indent=2).encode
+    head, empty, tail = encode({**record, "problems": []}).partition('"problems": []')
+    yield head + (empty if not len(problems) else '"problems": [')
+    for index, problem in enumerate(problems):
+        yield ("," if index else "") + f"\n{encode(json.loads(problem))}".replace("\n", "\n    ")
+    yield ("\n  ]" if len(problems) else "") + tail + "\n"
+
+
+def _reasons(refused: dict[str, Counter[str]], report: AlignmentReport) -> dict[str, Counter[str]]:
     """For examples, links, causes and rows: why some are not used, and how many."""
-    reasons: dict[str, Counter[str]] = {kind: Counter() for kind in ("example", "link", "cause", "row")}
-    for example in examples:
-        for refusal in example.refused:
-            reasons["link" if refusal.cause is None else "cause"][refusal.reason] += 1
+    reasons = {kind: Counter(refused.get(kind)) for kind in ("example", "link", "cause", "row")}
     for reason, count in report.lost.items():
         kind, _, why = reason.partition(": ")
         reasons.setdefault(kind, Counter())[why] += count
     return reasons
 
 
-def _print(record: dict[str, Any], reasons: dict[str, Counter[str]], out: str | None) -> None:
+def _print(record: dict[str, Any], problems: int, reasons: dict[str, Counter[str]], out: str | None) -> None:
     """A table of the counts, what to do, and the first few problems, on standard error."""
     from rich import box
     from rich.console import Console
@@ -180,7 +220,7 @@ def _print(record: dict[str, Any], reasons: dict[str, Counter[str]], out: str | 
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=160)
     console.print(table)
-    for line in (*_notes(record), *_advice(reasons), *_first_problems(record["problems"], out)):
+    for line in (*_notes(record), *_advice(reasons), *_first_problems(record["problems"], problems, out)):
         console.print(Text(printable(line)), soft_wrap=True)
 
 
@@ -206,17 +246,13 @@ def _advice(reasons: dict[str, Counter[str]]) -> list[str]:
     return ["", "what to do:", *(f"  {advice}" for advice in todo)] if todo else []
 
 
-def _first_problems(problems: list[dict[str, str]], out: str | None) -> list[str]:
-    """The first problem of each kind, up to a handful."""
-    if not problems:
+def _first_problems(firsts: list[dict[str, str]], count: int, out: str | None) -> list[str]:
+    """The first problem of each kind, up to a handful, of so many problems in all."""
+    if not firsts:
         return []
-    firsts: dict[str, dict[str, str]] = {}
-    for problem in problems:
-        firsts.setdefault(problem["reason"], problem)
-    shown = list(firsts.values())[:_SHOWN]
     lines = ["", "for instance:"]
-    lines += [f"  example {p['id']}: {p['reason']}: {_shortened(p['detail'])}" for p in shown]
-    rest = len(problems) - len(shown)
+    lines += [f"  example {p['id']}: {p['reason']}: {_shortened(p['detail'])}" for p in firsts[:_SHOWN]]
+    rest = count - len(firsts[:_SHOWN])
     if rest:
         lines.append(f"  ... and {rest} more, all of them in {out or 'the report that --out FILE writes'}")
     return lines
@@ -226,16 +262,15 @@ def _shortened(text: str, limit: int = 100) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
-def _judge(record: dict[str, Any], strict: bool) -> None:
+def _judge(record: dict[str, Any], problems: int, strict: bool) -> None:
     links = record["links"] + record["refused_links"]
     if links and not record["rows"]:
         raise AlignmentError(
             f"{counted(links, 'link')}, and none can be used: training would ignore them all; see above why, and fix "
             "the file, or choose another tokenizer or --max-length"
         )
-    if strict and record["problems"]:
+    if strict and problems:
         raise AlignmentError(
-            f"--strict: of {counted(links, 'link')}, {record['aligned_links']:,} used, with "
-            f"{counted(len(record['problems']), 'problem')}; see above, and fix the file, or leave --strict out to "
-            "train without what cannot be used"
+            f"--strict: {record['aligned_links']} of {links} links are used, with {problems} problems; "
+            "see above, and mend the file, or leave --strict out to train without what cannot be used"
         )
