@@ -271,6 +271,7 @@ def _judge(record: dict[str, Any], problems: int, strict: bool) -> None:
         )
     if strict and problems:
         raise AlignmentError(
-            f"--strict: {record['aligned_links']} of {links} links are used, with {problems} problems; "
-            "see above, and mend the file, or leave --strict out to train without what cannot be used"
+            f"--strict: of {counted(links, 'link')}, {record['aligned_links']:,} used, with "
+            f"{counted(problems, 'problem')}; see above, and fix the file, or leave --strict out to train without "
+            "what cannot be used"
         )
