@@ -179,7 +179,7 @@ class World:
             self._tally("start", "refused", faults)
             in_order = self.readable()
             assert faults.happened or not in_order, f"not opened: {error}"
-            certain = any(self.had[name] not in values for name, values in self.wanted.items())
+            certain = any(self.had[name] not in values for name, values in self.wanted.items()) and not self._copied()
             if not in_order and not faults.happened and certain:
                 assert str(self._journal()) in str(error), "not told where the edits are"
             return
@@ -300,9 +300,9 @@ class World:
             assert document.carried_over.path in new and str(document.carried_over.path) in _greeting(document)
             assert {example.id for example in new[document.carried_over.path]} == told
             self.aside_here = True
+        copied = self._copied()
         for name, values in self.wanted.items():
             had, has, sees = self.had[name], now.get(name), shown.get(name)
-            copied = [example for path in self.aside for example in self.aside[path] if ".set-aside-" not in path.name]
             fates = []
             for wanted in values:
                 if wanted == had:
@@ -331,6 +331,10 @@ class World:
     """Whether the system failed after the last save, so that the journal may still hold what is saved."""
     loaded_bytes: bytes | None = None
     """What was read or saved last; None: what it was is known, but another program replaced it before it was seen."""
+
+    def _copied(self) -> list[Example]:
+        """What a save under another name has put into whole files, although its answer was lost."""
+        return [example for path in self.aside for example in self.aside[path] if ".set-aside-" not in path.name]
 
     def _as_loaded(self) -> bool:
         if self.loaded_bytes is not None:

@@ -483,8 +483,8 @@ def test_a_tab_catches_up_when_another_one_has_read_the_file_again(
     settle(first)
     assert first.query_selector("#done[aria-pressed=true]") is None
     second.keyboard.press("u")  # its edit is of an example that has moved
-    settle(second)
-    assert second.query_selector("#message.wrong") is None
+    second.wait_for_selector("#message.wrong:has-text('nothing to undo in this example')")
+    second.wait_for_selector("#unsaved:has-text('1 unsaved')")
 
 
 def test_a_phone(file: Path, serve: Callable[..., Server], browser: Any) -> None:
