@@ -55,25 +55,23 @@ class Places:
         """
         inner = [(len(c) - len(c.lstrip()), len(c.rstrip())) for c in self._contents]
         filled = [i for i, (start, end) in enumerate(inner) if start < end]
-        ends = [(i, at) for i in filled for at in inner[i]]
-        found = self.find(ends)
-        outer = [(i, at) for i in filled for at in (0, len(self._contents[i])) if at not in inner[i]]
-        found_outer = self.find(outer)
-        result: list[tuple[int, int, int] | None] = [None] * len(inner)
+        # One place tells where a content stands, if all of it stands there; that of the end is hardly ever in a tag.
+        shifts: dict[int, int] = {}
+        for side in (1, 0):
+            missing = [(i, inner[i][side]) for i in filled if i not in shifts]
+            shifts |= {i: place - at for (i, at), place in self.find(missing).items()}
         for i in filled:
+            if i not in shifts and (shift := self._shift_within(i, *inner[i])) is not None:
+                shifts[i] = shift
+        kept = {i: shift for i, shift in shifts.items() if self._same(i, *inner[i], shift)}
+        outer = [(i, at) for i in kept for at in self._outer(i, *inner[i], kept[i])]
+        found = self.find(outer)
+        result: list[tuple[int, int, int] | None] = [None] * len(inner)
+        for i, shift in kept.items():
             start, end = inner[i]
-            places = {at: found[i, at] for at in (start, end) if (i, at) in found}
-            if not places:
-                places = self._some_place_within(i, start, end)
-            shifts = {place - at for at, place in places.items()}
-            if len(shifts) != 1:
-                continue
-            shift = shifts.pop()
-            if not self._same(i, start, end, shift):
-                continue
             size = len(self._contents[i])
-            first = 0 if found_outer.get((i, 0)) == shift and self._same(i, 0, start, shift) else start
-            last = size if found_outer.get((i, size)) == size + shift and self._same(i, end, size, shift) else end
+            first = 0 if found.get((i, 0)) == shift else start
+            last = size if found.get((i, size)) == size + shift else end
             result[i] = (first, last, first + shift)
         return result
 
@@ -113,10 +111,17 @@ class Places:
             places[marks[mark]] = position
         return places
 
-    def _some_place_within(self, index: int, start: int, end: int) -> dict[int, int]:
-        """Places inside a content whose ends the template looks at, as it looks for an opening tag."""
+    def _shift_within(self, index: int, start: int, end: int) -> int | None:
+        """Where a content stands whose ends the template looks at, as it looks for a tag; None if it is torn apart."""
         points = [(index, at) for at in range(start + 1, end, max(1, (end - start) // _TRIES))]
-        return {at: place for (_, at), place in self.find(points).items()}
+        shifts = {place - at for (_, at), place in self.find(points).items()}
+        return shifts.pop() if len(shifts) == 1 else None
+
+    def _outer(self, index: int, start: int, end: int, shift: int) -> list[int]:
+        """The ends of a content beyond its outer white space, where the text has just as much of it there."""
+        size = len(self._contents[index])
+        ends = [(0, 0, start), (size, end, size)]
+        return [at for at, low, high in ends if low < high and self._same(index, low, high, shift)]
 
     def _same(self, index: int, start: int, end: int, shift: int) -> bool:
         return start + shift >= 0 and self._text.startswith(self._contents[index][start:end], start + shift)
