@@ -116,6 +116,8 @@ class CATConfig(TrainingArguments):
         _require(self.max_steps > 0 or self.num_train_epochs > 0, "num_train_epochs", self.num_train_epochs, "above 0")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        steps = self.eval_accumulation_steps
+        _require(steps is None or steps >= 1, "eval_accumulation_steps", steps, "at least 1, or none given")
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = is_better_greater(self.metric_for_best_model)
         super().__post_init__()

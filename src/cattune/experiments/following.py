@@ -90,7 +90,8 @@ class Follower(TrainerCallback):
 
     def say_ending(self, folder: Path, seconds: float, best: Mapping[str, Any] | None) -> None:
         """Say how training ended, when its model is saved; `best` is `best_of_run`'s."""
-        for line in ending(self._trainer.state.global_step, self._trainer.state.max_steps, seconds, folder, best):
+        state, metric = self._trainer.state, self._trainer.args.metric_for_best_model
+        for line in ending(state.global_step, state.max_steps, seconds, folder, metric, best):
             self.say(line)
 
     def say(self, line: Line) -> None:

@@ -11,7 +11,6 @@ import torch
 from cattune.errors import CattuneError, ConfigError
 
 _LONGEST = 400
-_COMPILERS = ("torch._dynamo", "torch._inductor")
 
 
 @contextmanager
@@ -33,18 +32,17 @@ def refused_settings() -> Iterator[None]:
 def refusal(error: Exception, has_begun: bool) -> str | None:
     """What transformers, accelerate, peft or torch finds wrong with the settings; None where the error is another.
 
-    Settings are looked at when they are made, but also by the trainer, the optimizer, the data loaders and the
-    trackers, in exceptions of every kind. Once the first step has begun an error is a failure, but for one: torch
-    compiles in that step.
+    Settings are looked at when they are made, but also by the trainer, the trackers, the optimizer and the data
+    loaders, and some (checkpointing, compilation) in the first step, in exceptions of every kind. After that step an
+    error is a failure.
 
     Args:
         error: what was raised.
-        has_begun: whether the first step has begun.
+        has_begun: whether the first step is done.
     """
     where = _innermost(error.__traceback__)
-    compiling = type(error).__module__.startswith(_COMPILERS)
     ours = isinstance(error, CattuneError) or where.startswith("cattune.")
-    if ours or isinstance(error, MemoryError | torch.OutOfMemoryError) or (has_begun and not compiling):
+    if ours or has_begun or isinstance(error, MemoryError | torch.OutOfMemoryError):
         return None
     return f"{_in_words(error)} (says {where})"
 

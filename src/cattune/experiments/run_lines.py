@@ -21,7 +21,7 @@ _NAMES = {  # in a log file, and in a terminal of 80 columns
 }
 LEGEND = "CE is cross-entropy, RA the Re-Attention loss, mass the causal mass"
 
-_ADVICE = "what is trained from here on is lost; lower learning_rate, or train in bf16 or float32 instead of fp16"
+_ADVICE = "training has failed; lower learning_rate, or train in bf16 or float32, not fp16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +87,34 @@ def step_line(logs: Mapping[str, Any], step: int, steps: int, seconds_left: floa
         step, steps: optimizer steps done, and in all.
         seconds_left: what the rest will take; None where there is none.
     """
-    names = [name for name in _NAMES if name in logs]
-    wrong = [name for name in (*names, "grad_norm") if not math.isfinite(logs.get(name, 0))]
-    parts = [(_NAMES[name], _rate(logs[name]) if name == "learning_rate" else _number(logs[name])) for name in names]
-    left = [] if seconds_left is None else [time_left(seconds_left)]
-    text = ", ".join([*(f"{long} {value}" for (long, _), value in parts), *left])
-    short = "  ".join([*(f"{short} {value}" for (_, short), value in parts), *(x.replace("about ", "~") for x in left)])
-    line = Line(f"step {step} of {steps}: {text}", f"{step:>{len(str(steps))}}/{steps}  {short}")
-    if not wrong:
-        return line
-    shout = f"NOT FINITE: {', '.join(_NAMES.get(name, (name,))[0] for name in wrong)}"
-    return Line(f"{shout}; {_ADVICE}\n{line.text}", f"{shout}\n{line.short}")
+    figures = {name: logs[name] for name in _NAMES if name in logs}
+    return _line(f"step {step} of {steps}", f"{step:>{len(str(steps))}}/{steps} ", figures, _left(seconds_left))
 
 
 def evaluation_line(logs: Mapping[str, Any], step: int, steps: int, is_best: bool) -> Line:
     """An evaluation of one split, whose figures begin with `eval_` and, where it has one, its name."""
     prefix = evaluation_prefix(logs)
-    split = prefix.removeprefix("eval_").removesuffix("_") or "evaluation"
+    split = " ".join(prefix.removeprefix("eval_").removesuffix("_").split()) or "evaluation"
     figures = {name: logs[prefix + name] for name in _NAMES if name != "loss" and prefix + name in logs}
-    text = ", ".join(f"{_NAMES[name][0]} {_number(value)}" for name, value in figures.items())
-    short = "  ".join(f"{_NAMES[name][1]} {_number(value)}" for name, value in figures.items())
-    best = "best so far" if is_best else ""
-    return Line(
-        f"step {step} of {steps}, {split}: {', '.join(filter(None, [text, best]))}",
-        f"{step:>{len(str(steps))}}/{steps}  {split}: {'  '.join(filter(None, [short, best]))}",
-    )
+    short = f"{step:>{len(str(steps))}}/{steps}  {split}:"
+    return _line(f"step {step} of {steps}, {split}", short, figures, "best so far" if is_best else "")
+
+
+def _line(text: str, short: str, figures: Mapping[str, float], rest: str) -> Line:
+    """Figures with their names, after what they are of; an alarm goes before figures that are no finite numbers."""
+    values = {name: f"{x:.1e}" if name == "learning_rate" else _number(x) for name, x in figures.items()}
+    long_parts = [*(f"{_NAMES[name][0]} {value}" for name, value in values.items()), *filter(None, [rest])]
+    parts = [*(f"{_NAMES[name][1]} {value}" for name, value in values.items()), *filter(None, [rest])]
+    line = Line(f"{text}: {', '.join(long_parts)}", f"{short} {'  '.join(parts).replace('about ', '~')}")
+    wrong = [_NAMES[name][0] for name, x in figures.items() if not math.isfinite(x)]
+    if not wrong:
+        return line
+    alarm = f"NOT FINITE: {', '.join(wrong)}; {_ADVICE}"
+    return Line(f"{alarm}\n{line.text}", f"{alarm}\n{line.short}")
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else time_left(seconds)
 
 
 def evaluation_prefix(logs: Mapping[str, Any]) -> str:
@@ -120,14 +123,17 @@ def evaluation_prefix(logs: Mapping[str, Any]) -> str:
     return found[0] if found else ""
 
 
-def ending(step: int, steps: int, seconds: float, folder: Path, best: Mapping[str, Any] | None) -> list[Line]:
+def ending(
+    step: int, steps: int, seconds: float, folder: Path, metric: str | None, best: Mapping[str, Any] | None
+) -> list[Line]:
     """What is said when the model is saved.
 
     Args:
         step, steps: optimizer steps done, and as many as there might have been.
         seconds: of training.
         folder: where the model is.
-        best: the best evaluation, as `results.json` has it.
+        metric: the figure that says which evaluation is the best, if one does.
+        best: that evaluation, as `results.json` has it; None where none gave a number.
     """
     lines = [f"trained in {time_taken(seconds)}; the model is in {folder}"]
     if step < steps:
@@ -137,12 +143,10 @@ def ending(step: int, steps: int, seconds: float, folder: Path, best: Mapping[st
         is_saved = best["saved_step"] == best["step"]
         saved = "its weights are saved" if is_saved else f"the weights of step {best['saved_step']} are saved"
         lines.append(f"the best evaluation: {value}; {saved}")
+    elif metric is not None:
+        lines.append(f"no evaluation gave a number for {metric}; the weights of step {step} are saved")
     return [Line.of(line) for line in lines]
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if value == 0 or 5e-4 <= abs(value) < 1000 else f"{value:.1e}"
-
-
-def _rate(value: float) -> str:
-    return f"{value:.1e}"

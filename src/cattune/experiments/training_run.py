@@ -211,7 +211,7 @@ def writes_checkpoints(args: CATConfig) -> bool:
 
 
 class _Hooks(TrainerCallback):
-    """Calls a `TrainingRun` when the Trainer has loaded everything, begins a step, and has computed it."""
+    """Calls a `TrainingRun` when the Trainer has loaded everything, and in each step."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -226,7 +226,7 @@ class _Hooks(TrainerCallback):
         elif args.load_best_model_at_end and state.best_global_step and not state.best_model_checkpoint:
             logger.warning("%s, the best checkpoint so far, is gone; the best of the rest will be taken", best)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer."""
         self.begun = True
 
