@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cattune.evaluation.intervals import mean_of_rates, stderr_of_rate, wilson
 from cattune.evaluation.scores import (
     MAX_CLASSES,
     MIN_CLASS_SIZE,
@@ -16,7 +17,6 @@ from cattune.evaluation.scores import (
     majority_label,
     numeric_match,
     score,
-    stderr_of_rate,
 )
 
 
@@ -101,6 +101,50 @@ def test_the_majority_is_a_most_frequent_label_and_the_first_among_equals(target
 def test_the_standard_error_of_a_rate() -> None:
     assert stderr_of_rate(0.5, 100) == pytest.approx(0.05)
     assert stderr_of_rate(1.0, 3) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [  # statsmodels.stats.proportion.proportion_confint(right, n, method="wilson")
+        (0, 12, 0.0, 0.24249400665524096),
+        (12, 12, 0.7575059933447589, 0.9999999999999999),
+        (1, 12, 0.014865094404917095, 0.35387991114111705),
+        (6, 12, 0.253781597633706, 0.746218402366294),
+        (0, 1, 0.0, 0.7934506856227627),
+        (1, 1, 0.2065493143772374, 1.0),
+        (387, 400, 0.9451958471762332, 0.9809101576211996),
+        (2475, 4000, 0.6035913276987979, 0.633680804519898),
+    ],
+)
+def test_the_interval_of_a_rate_is_wilsons(right: int, n: int, low: float, high: float) -> None:
+    assert wilson(right / n, n) == pytest.approx((low, high), abs=1e-12)
+
+
+@given(st.integers(1, 3000), st.data())
+def test_the_ends_of_an_interval_are_where_the_score_test_turns(n: int, data: st.DataObject) -> None:
+    rate = data.draw(st.integers(0, n)) / n
+    low, high = wilson(rate, n)
+    assert 0 <= low <= rate <= high <= 1 and low < high
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(rate - end) == pytest.approx(1.959963984540054 * math.sqrt(end * (1 - end) / n))
+    assert wilson(1 - rate, n) == pytest.approx((1 - high, 1 - low))
+
+
+def test_no_right_answer_in_twelve_is_no_certainty() -> None:
+    result = score(["a"] * 12, ["b 1"] * 12)
+    assert (result.accuracy, result.stderr, result.low) == (0.0, 0.0, 0.0) and result.high == pytest.approx(
+        0.2425, abs=1e-4
+    )
+    assert (result.numeric_low, result.numeric_high) == (result.low, result.high)
+
+
+def test_balanced_accuracy_has_an_interval_that_does_not_shrink_to_a_point() -> None:
+    result = score(["x"] * 10 + ["y"] * 10, ["x"] * 10 + ["y"] * 10)
+    low, _ = wilson(1.0, 10)
+    assert (result.balanced_accuracy, result.balanced_high) == (1.0, 1.0)
+    assert result.balanced_low == pytest.approx(1 - math.sqrt(2) * (1 - low) / 2)
+    assert mean_of_rates([0.5], [(0.3, 0.8)]) == pytest.approx((0.3, 0.8))
 
 
 @pytest.mark.parametrize(("predictions", "targets"), [([], []), (["a"], ["a", "b"])])

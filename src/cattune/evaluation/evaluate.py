@@ -54,6 +54,7 @@ class SplitResult:
         majority_label: the split's most frequent target.
         majority: the scores of giving that answer to every example.
         unfinished: number of predictions that the limit of new tokens cut off.
+        max_new_tokens: that limit.
         samples: one for each example that the chat template renders, in their order.
         left_out: the id of each example that it does not render, and why.
         grouped_by: the metadata key that `groups` are made by, if any.
@@ -64,6 +65,7 @@ class SplitResult:
     majority_label: str
     majority: Scores
     unfinished: int
+    max_new_tokens: int
     samples: tuple[Sample, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     grouped_by: str | None = None
@@ -84,12 +86,29 @@ class SplitResult:
         """Standard error of `accuracy`."""
         return self.scores.stderr
 
+    @property
+    def constant_answer(self) -> str | None:
+        """What every prediction is, where they are all the same, of two examples or more."""
+        answers = {sample.prediction for sample in self.samples}
+        return answers.pop() if len(answers) == 1 and len(self.samples) > 1 else None
+
+    @property
+    def beats_majority(self) -> bool:
+        """Whether the best constant answer's score lies below the interval of the model's.
+
+        Compared by numeric match where every target states a number, else by exact match.
+        """
+        if self.scores.numeric_low is not None and self.scores.numeric_n == self.n:
+            return self.scores.numeric_low > (self.majority.numeric_accuracy or 0.0)
+        return self.scores.low > self.majority.accuracy
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the samples, as JSON-ready types; the scores of all examples stand at the top level."""
         majority = {"label": self.majority_label, **self.majority.to_dict()}
         for key in ("recall", "rare_labels"):  # of a constant answer they say nothing that the other scores do not
             del majority[key]
-        record = {**self.scores.to_dict(), "unfinished": self.unfinished, "majority": majority}
+        told = ("unfinished", "max_new_tokens", "constant_answer", "beats_majority")
+        record = {**self.scores.to_dict(), **{key: getattr(self, key) for key in told}, "majority": majority}
         if self.left_out:
             record["left_out"] = dict(self.left_out)
         if self.grouped_by is not None:
@@ -128,13 +147,9 @@ def evaluate_model(
     """
     groups = _group_names(examples, by)
     prompts = encode_prompts(examples, tokenizer, chat_template_kwargs)
+    limit = prompts.longest_target + SPARE_TOKENS if max_new_tokens is None else max_new_tokens
     completions = generate_greedily(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=prompts.longest_target + SPARE_TOKENS if max_new_tokens is None else max_new_tokens,
-        batch_size=batch_size,
-        progress=progress,
+        model, tokenizer, prompts, max_new_tokens=limit, batch_size=batch_size, progress=progress
     )
     kept = [(e, g) for i, (e, g) in enumerate(zip(examples, groups, strict=True)) if i not in prompts.left_out]
     texts = zip(prompts.targets, prompts.openings, completions, strict=True)
@@ -142,7 +157,7 @@ def evaluate_model(
         _sample(example, group, target, opening, completion)
         for (example, group), (target, opening, completion) in zip(kept, texts, strict=True)
     )
-    return _result(samples, by, {examples[i].id: reason for i, reason in prompts.left_out.items()})
+    return _result(samples, by, limit, {examples[i].id: reason for i, reason in prompts.left_out.items()})
 
 
 def _sample(example: Example, group: str | None, target: str, opening: str, completion: Completion) -> Sample:
@@ -166,7 +181,9 @@ def write_samples(path: str | Path, results: Mapping[str, SplitResult]) -> int:
     )
 
 
-def _result(samples: tuple[Sample, ...], by: str | None, left_out: Mapping[str, str]) -> SplitResult:
+def _result(
+    samples: tuple[Sample, ...], by: str | None, max_new_tokens: int, left_out: Mapping[str, str]
+) -> SplitResult:
     targets = [sample.target for sample in samples]
     label, _ = majority_label(targets)
     names = sorted({sample.group for sample in samples if sample.group is not None})
@@ -175,6 +192,7 @@ def _result(samples: tuple[Sample, ...], by: str | None, left_out: Mapping[str, 
         majority_label=label,
         majority=score([label] * len(targets), targets),
         unfinished=sum(not sample.finished for sample in samples),
+        max_new_tokens=max_new_tokens,
         samples=samples,
         left_out=left_out,
         grouped_by=by,

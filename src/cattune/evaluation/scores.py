@@ -16,6 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from cattune.evaluation.answers import stated_number
+from cattune.evaluation.intervals import mean_of_rates, stderr_of_rate, wilson
 
 MAX_CLASSES = 20
 """Targets with more distinct values than this are not a closed label set."""
@@ -34,12 +35,13 @@ class Scores:
     Args:
         n: number of examples.
         accuracy: share that matches exactly.
-        stderr: standard error of `accuracy`.
+        stderr: standard error of `accuracy`; zero, which says too much, where all or none are right.
+        low, high: its 95% interval, see `intervals.wilson`.
         numeric_n: number of examples whose target states a number.
         numeric_accuracy: share of those whose number is right; None if there are none.
-        numeric_stderr: its standard error.
+        numeric_stderr, numeric_low, numeric_high: its standard error and interval.
         balanced_accuracy: mean recall over the labels that are not rare; None unless the label set is closed.
-        balanced_stderr: its standard error.
+        balanced_stderr, balanced_low, balanced_high: its standard error and interval.
         recall: each label that `balanced_accuracy` is the mean of, with its number of examples and its recall.
         rare_labels: labels with fewer than `MIN_CLASS_SIZE` examples, left out of that mean, with their numbers.
     """
@@ -47,11 +49,17 @@ class Scores:
     n: int
     accuracy: float
     stderr: float
+    low: float
+    high: float
     numeric_n: int = 0
     numeric_accuracy: float | None = None
     numeric_stderr: float | None = None
+    numeric_low: float | None = None
+    numeric_high: float | None = None
     balanced_accuracy: float | None = None
     balanced_stderr: float | None = None
+    balanced_low: float | None = None
+    balanced_high: float | None = None
     recall: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     rare_labels: Mapping[str, int] = field(default_factory=dict)
 
@@ -81,14 +89,6 @@ def numeric_match(prediction: str, target: str) -> bool | None:
     return None if wanted is None else last_number(prediction) == wanted
 
 
-def stderr_of_rate(rate: float, n: int) -> float:
-    """Standard error of the mean of `n` outcomes that are 0 or 1: sqrt(p (1 - p) / n).
-
-    It is zero at a rate of 0 or 1, where a small sample says less than that.
-    """
-    return math.sqrt(rate * (1 - rate) / n)
-
-
 def majority_label(targets: Iterable[str]) -> tuple[str, float]:
     """The most frequent target (the first in code point order among equals) and its share of the examples."""
     counts = Counter(target.strip() for target in targets)
@@ -107,23 +107,34 @@ def score(predictions: Sequence[str], targets: Sequence[str]) -> Scores:
     exact = [exact_match(p, t) for p, t in zip(predictions, targets, strict=True)]
     matches = (numeric_match(p, t) for p, t in zip(predictions, targets, strict=True))
     numeric = [match for match in matches if match is not None]
-    accuracy = sum(exact) / len(exact)
     recall, rare = _recalls(exact, targets)
     return Scores(
         n=len(exact),
-        accuracy=accuracy,
-        stderr=stderr_of_rate(accuracy, len(exact)),
         numeric_n=len(numeric),
-        numeric_accuracy=sum(numeric) / len(numeric) if numeric else None,
-        numeric_stderr=stderr_of_rate(sum(numeric) / len(numeric), len(numeric)) if numeric else None,
-        balanced_accuracy=sum(rate for _, rate in recall.values()) / len(recall) if recall else None,
-        # Recalls of different labels come from different examples, so their variances add.
-        balanced_stderr=math.hypot(*(stderr_of_rate(rate, n) for n, rate in recall.values())) / len(recall)
-        if recall
-        else None,
         recall=recall,
         rare_labels=rare,
+        **_rate("", exact),
+        **(_rate("numeric_", numeric) if numeric else {}),
+        **(_balanced(recall) if recall else {}),
     )
+
+
+def _rate(name: str, outcomes: Sequence[bool]) -> dict[str, Any]:
+    rate, n = sum(outcomes) / len(outcomes), len(outcomes)
+    low, high = wilson(rate, n)
+    return {f"{name}accuracy": rate, f"{name}stderr": stderr_of_rate(rate, n), f"{name}low": low, f"{name}high": high}
+
+
+def _balanced(recall: Mapping[str, tuple[int, float]]) -> dict[str, float]:
+    rates = [rate for _, rate in recall.values()]
+    low, high = mean_of_rates(rates, [wilson(rate, n) for n, rate in recall.values()])
+    return {
+        "balanced_accuracy": sum(rates) / len(rates),
+        # Recalls of different labels come from different examples, so their variances add.
+        "balanced_stderr": math.hypot(*(stderr_of_rate(rate, n) for n, rate in recall.values())) / len(rates),
+        "balanced_low": low,
+        "balanced_high": high,
+    }
 
 
 def _recalls(exact: Sequence[bool], targets: Sequence[str]) -> tuple[dict[str, tuple[int, float]], dict[str, int]]:
