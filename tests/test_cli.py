@@ -178,7 +178,36 @@ def test_closed_pipe_ends_quietly(size: int) -> None:
     os.close(reader)
     done = subprocess.run(program(size), stdout=writer, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_table_that_its_reader_cuts_off_ends_quietly() -> None:
+    table = "Table(('a', 'b'), [Row('x' * 50, ['y'])] * 2000)"
+    source = PROGRAM.format(size=1, wait=False).replace(
+        'print("started" if False else "x" * 1, flush=False)',
+        f"from cattune.reports.tables import Row, Table, print_tables; print_tables([{table}])",
+    )
+    assert "print_tables" in source
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_another_pipe_that_breaks_is_a_failure(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: object) -> int:
+        raise BrokenPipeError(32, "a worker went away")
+
+    module = ModuleType("cattune.cli.try")
+    module.add_parser = lambda subparsers: subparsers.add_parser("try").set_defaults(run=run)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cattune.cli.try", module)
+    monkeypatch.setattr(cli, "COMMANDS", ("try",))
+    assert cli.main(["try"]) == 1
+    assert "a worker went away" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -24,7 +24,11 @@ SMALL = GameData(train=24, validation=4, test=8)
 
 
 def result(arm: str, seed: int, accuracy: float) -> CellResult:
-    scores: dict[str, Any] = {"accuracy": accuracy, "stderr": 0.01, "n": 100, "majority": {"accuracy": 0.6}}
+    scores: dict[str, Any] = {
+        "accuracy": accuracy, "stderr": 0.01, "low": accuracy - 0.02, "high": accuracy + 0.02, "n": 100,
+        "majority": {"label": "Low", "accuracy": 0.6}, "constant_answer": "Low" if accuracy == 0.6 else None,
+        "beats_majority": accuracy > 0.6, "unfinished": 3, "max_new_tokens": 4,
+    }  # fmt: skip
     return CellResult(Cell(arm, seed, SMALL), {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
 
 
@@ -99,7 +103,11 @@ def test_summary_over_seeds() -> None:
     assert entry["sd"] == pytest.approx(statistics.stdev([0.5, 0.6, 0.7]))
     assert entry["stderr"] == pytest.approx(entry["sd"] / 3**0.5)
     assert entry["seeds"] == [0.5, 0.6, 0.7] and entry["n"] == 100 and entry["majority"] == 0.6
-    assert summarize(results[:1])["sft"]["ood"]["stderr"] == 0.01
+    assert (entry["unfinished"], entry["answers"], entry["majority_label"]) == (9, 300, "Low")
+    assert (entry["constant_answer"], entry["beats_majority"], entry["low"]) == (None, False, None)
+    one = summarize(results[:1])["sft"]["ood"]
+    assert (one["stderr"], one["low"], one["high"]) == (0.01, 0.48, 0.52)
+    assert summarize([result("sft", seed, 0.6) for seed in (0, 1)])["sft"]["ood"]["constant_answer"] == "Low"
 
 
 def test_gap_closed() -> None:
@@ -150,7 +158,13 @@ class TestDemoCommand:
         assert (out / "cells" / "cat-seed0.json").is_file()
         page = (out / "report.html").read_text()
         assert "Causal Attention Tuning" in page and "http://" not in page and "https://" not in page
-        assert "majority" in capsys.readouterr().out
+        out_text, err = capsys.readouterr()
+        assert "majority" in out_text and "cancer_risk; the answer depends on Smoking, Weight, Exercise" in out_text
+        assert "class 'Middle' is rare: 0.20% of all causal values" in err and "'Middle' is rare" in page.replace(
+            "&#39;", "'"
+        )
+        assert "The game is cancer_risk. Its answer depends on Smoking, Weight and Exercise." in page
+        assert "Yellow fingers goes along with Smoking" in page
 
         before = (out / "results.json").read_bytes()
         assert main(["demo", "--out", str(out), *words]) == 2

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cattune.errors import DataError
+from cattune.evaluation.intervals import stderr_of_rate, wilson
 from cattune.io import write_text
 from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
 from cattune.reports.finding import finding
@@ -168,8 +169,27 @@ def test_a_curve_breaks_where_a_value_is_missing_and_says_so() -> None:
 
 def test_a_report_without_curves_strips_or_spread_is_a_page_too() -> None:
     page = Page(render_report(report(metrics=(), curves=(), strips=(), intro=(), provenance={})))
-    assert "Training" in page.texts and "What the answer reads" not in page.texts
-    assert Page(render_report(report(curves=())))  # panels without a curve
+    words = " ".join(" ".join(page.texts).split())
+    assert "No heat-strips to show. None were recorded." in words and "Against optimizer steps" not in words
+
+
+def test_a_report_says_where_there_is_nothing_to_plot() -> None:
+    page = Page(render_report(report(curves=())))
+    words = " ".join(" ".join(page.texts).split())
+    assert "Nothing to plot: training logged none of these figures." in words and not page.of_class("curve")
+    some = Page(render_report(report(curves=report().curves[:1], strips=(), no_strips="Only for two arms.")))
+    words = " ".join(" ".join(some.texts).split())
+    assert "Nothing to plot: none of these arms logged it." in words and len(some.of_class("curve")) == 1
+    assert "No heat-strips to show. Only for two arms." in words
+
+
+def test_notes_and_intervals_stand_at_the_table() -> None:
+    arm = Arm("sft", "Plain", {"iid": Score(0.0, 12, 0.0, (0.0,), *wilson(0.0, 12)), "ood": Score(0.5, 400, 0.025)})
+    data = report(arms=(arm,), curves=(), strips=(), notes=("Plain, IID: 3 of 12 answers were cut off at 6 tokens",))
+    words = " ".join(" ".join(Page(render_report(data)).texts).split())
+    assert "[0.0, 24.2]" in words and "± 2.5" in words and "[from, to] is a 95% interval" in words
+    assert "Plain, IID: 3 of 12 answers were cut off at 6 tokens" in words
+    assert "95% interval" not in render_report(report())
 
 
 def test_the_data_go_through_json_and_back() -> None:
@@ -184,6 +204,7 @@ def test_the_data_go_through_json_and_back() -> None:
         (["arms", 0, "scores", "iid", "mean"], "high", r"report.arms\[0\].scores\['iid'\].mean: expected float"),
         (["arms", 0, "scores", "iid", "mean"], 97.1, "from 0 to 1, got 97.1"),
         (["arms", 0, "scores", "iid", "mean"], math.nan, "from 0 to 1, got nan"),
+        (["arms", 0, "scores", "iid", "low"], 0.5, "both ends or none"),
         (["arms", 0, "scores", "iid", "spread"], math.inf, "finite number >= 0"),
         (["arms", 1, "name"], "sft", "names the arm 'sft' twice"),
         (["arms"], [], "needs a split and an arm"),
@@ -269,20 +290,107 @@ def test_the_finding_says_what_the_numbers_bear_out() -> None:
     assert "SFT stays at 65.3 %" in two_arms(0.66, 0.653, 0.968, spread=0.0)
 
 
-def test_the_table_always_has_a_majority_row_and_shows_names_as_they_are() -> None:
-    scores = {
-        "n": 400, "accuracy": 0.968, "stderr": 0.0088, "numeric_accuracy": None, "numeric_stderr": None,
-        "balanced_accuracy": 0.9612, "balanced_stderr": 0.01,
-    }  # fmt: skip
-    majority = {**scores, "label": "Low [red]Risk\x1b[2J", "accuracy": 0.6875, "stderr": 0.02, "balanced_accuracy": 0.5}
-    split = {**scores, "majority": majority, "grouped_by": "first", "groups": {"true": {**scores, "n": 7}}}
+def test_the_finding_makes_no_news_of_a_handful_of_answers() -> None:
+    def arm(label: str, iid: int, ood: int) -> Arm:
+        scores = {
+            name: Score(k / 12, 12, stderr_of_rate(k / 12, 12), (), *wilson(k / 12, 12))
+            for name, k in (("iid", iid), ("ood", ood))
+        }
+        return Arm(label, label, scores)
+
+    assert finding(arm("SFT", 12, 10), arm("CAT", 0, 2), "iid", "ood").count("stays at") == 2
+    assert "SFT falls" in finding(arm("SFT", 12, 3), arm("CAT", 12, 12), "iid", "ood")
+
+
+def scores_of(accuracy: float, n: int = 400, **changes: Any) -> dict[str, Any]:
+    low, high = wilson(accuracy, n)
+    none = {f"{kind}_{key}": None for kind in ("numeric", "balanced") for key in ("accuracy", "stderr", "low", "high")}
+    told = {"unfinished": 0, "max_new_tokens": 6, "constant_answer": None, "beats_majority": True}
+    rate = {"n": n, "accuracy": accuracy, "stderr": stderr_of_rate(accuracy, n), "low": low, "high": high}
+    return {**rate, **none, **told, **changes}
+
+
+def split_of(accuracy: float, n: int = 400, **changes: Any) -> dict[str, Any]:
+    return scores_of(accuracy, n, majority={**scores_of(0.6875, n), "label": "Low [red]Risk\x1b[2J"}, **changes)
+
+
+def printed(splits: dict[str, Any], columns: int | None = None) -> str:
     out = io.StringIO()
-    print_splits({"iid": split, "[bold]ood": split}, out)
-    lines = out.getvalue().splitlines()
-    assert sum("majority: Low [red]Risk\ufffd[2J" in line and "68.8 ± 2.0" in line for line in lines) == 2
+    if columns is not None:
+        out.isatty = lambda: True  # type: ignore[method-assign]
+    print_splits(splits, out)
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+
+
+def test_the_table_always_has_a_majority_row_and_shows_names_as_they_are() -> None:
+    balanced = {"balanced_accuracy": 0.9612, "balanced_stderr": 0.01, "balanced_low": 0.94, "balanced_high": 0.98}
+    split = split_of(0.968, grouped_by="first", groups={"true": scores_of(0.5, 7)}, **balanced)
+    text = printed({"iid": split, "[bold]ood": split})
+    lines = text.splitlines()
+    assert sum("majority: Low [red]Risk\ufffd[2J" in line and "68.8 ± 2.3" in line for line in lines) == 2
     assert any(re.search(r"^ *\[bold\]ood +400 +96\.8 ± 0\.9 +- +96\.1 ± 1\.0", line) for line in lines)
     assert sum(bool(re.search(r"first = true +7 ", line)) for line in lines) == 2
-    assert "\x1b" not in out.getvalue()
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "n", "cell"),
+    [
+        (0.0, 12, "0.0 [0.0, 24.2]"),
+        (1.0, 12, "100.0 [75.8, 100.0]"),
+        (1.0, 4000, "100.0 [99.9, 100.0]"),
+        (0.5, 12, "50.0 [25.4, 74.6]"),
+        (0.968, 4000, "96.8 ± 0.3"),
+        (0.66, 400, "66.0 ± 2.4"),
+    ],
+)
+def test_a_rate_has_an_interval_where_its_standard_error_says_too_much(rate: float, n: int, cell: str) -> None:
+    text = printed({"iid": split_of(rate, n)})
+    assert cell in text
+    assert ("95% interval" in text) == ("[" in cell or n == 12)  # the majority row has an interval, too, for 12
+
+
+def test_what_must_be_said_of_a_score_stands_below_the_table() -> None:
+    splits = {
+        "fine": split_of(0.9),
+        "same": split_of(0.6875, constant_answer="Low [red]Risk\x1b[2J", beats_majority=False),
+        "other": split_of(0.3, constant_answer="High", beats_majority=False),
+        "level": split_of(0.69, beats_majority=False, unfinished=12),
+        "one": split_of(0.9, n=1, unfinished=1, max_new_tokens=1),
+    }
+    text = printed(splits)
+    notes = [line for line in text.splitlines() if ": " in line and "majority:" not in line]
+    assert len(notes) == 5 and not any(note.startswith("fine") for note in notes)
+    assert re.search("^same: every answer is .*, the best constant answer$", text, re.MULTILINE)
+    assert re.search('^other: every answer is "High", and .* is the best constant answer$', text, re.MULTILINE)
+    assert re.search("^level: no better than the best constant answer, ", text, re.MULTILINE)
+    assert "level: 12 of 400 answers were cut off at 6 tokens" in text
+    assert "one: 1 of 1 answer was cut off at 1 token" in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_every_label_and_number_is_there_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    names = {
+        "iid": split_of(0.968),
+        "ood-permuted": split_of(0.0, 12, grouped_by="before", groups={"2": scores_of(0.5)}),
+    }
+    text = printed(names, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    flat = "".join(text.split())
+    pieces = [
+        "iid",
+        "ood-permuted",
+        "before = 2",
+        "majority: Low [red]Risk",
+        "96.8 ± 0.9",
+        "0.0 [0.0, 24.2]",
+        "[from, to] is",
+    ]
+    assert all("".join(piece.split()) in flat for piece in pieces)
+    if width == 40:
+        assert "  exact: 96.8 ± 0.9" in text and "ood-permuted\n" in text
 
 
 def test_percent() -> None:

@@ -32,6 +32,7 @@ from cattune.stg import (
     Game,
     Wording,
     causal_only,
+    class_shares,
     draw_splits,
     find_record,
     load_game,
@@ -258,7 +259,9 @@ def test_unseen_is_disjoint_from_training_and_ood_is_not(name: str) -> None:
         assert set(tuples["ood"]) & set(tuples["train"])
 
 
-def test_unseen_is_left_out_with_a_reason_when_training_has_every_tuple(tmp_path: Path) -> None:
+def test_unseen_is_left_out_with_a_reason_when_training_has_every_tuple(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = spec_of("cancer_risk")
     for attribute in spec["attributes"][:3]:
         attribute["integers"] = [1, 2]
@@ -268,7 +271,8 @@ def test_unseen_is_left_out_with_a_reason_when_training_has_every_tuple(tmp_path
     assert "ood-unseen" not in manifest["splits"]
     assert "smaller train size" in manifest["omitted"]["ood-unseen"]
     assert not (tmp_path / "ood-unseen.jsonl").exists()
-    assert "left out ood-unseen" in command.table(manifest)
+    command.print_manifest(manifest)
+    assert "left out ood-unseen" in capsys.readouterr().err
     with pytest.raises(NoUnseenError):
         make_split(game, "ood-unseen", 1, 0, seen={tuple(map(Decimal, t)) for t in product((1, 2), repeat=3)})
 
@@ -657,3 +661,46 @@ def test_any_file_is_a_game_or_a_config_error(tmp_path_factory: pytest.TempPathF
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError):
         load_game(path)
+
+
+# --- how often a class occurs ---------------------------------------------------------------------------------------
+
+
+def test_class_shares_are_counted_where_all_causal_values_can_be() -> None:
+    published = class_shares(load_game("cancer_risk"))
+    assert published.exact and published.shares["Middle"] == 0.002
+    assert sum(published.shares.values()) == pytest.approx(1)
+    assert published.notes() == ["class 'Middle' is rare: 0.20% of all causal values"]
+    assert class_shares(load_game("cancer_risk").with_rule("wide")).notes() == []
+    assert class_shares(load_game("air_quality")).shares == {}  # its answer is a number
+
+
+def game_with_bounds(name: str = "cancer_risk", **bounds: float) -> Game:
+    spec = spec_of(name)
+    spec["outcome"]["rules"]["published"]["classes"][0] = {"label": "High", **bounds}
+    return parse_game(spec, "mine.yaml")
+
+
+def test_a_class_that_cannot_occur_is_told() -> None:
+    (high, _) = class_shares(game_with_bounds(above=100)).notes()
+    assert high == "class 'High' cannot occur: no causal values lead to it; change its bounds or the coefficients"
+
+
+def test_a_class_of_a_game_of_reals_is_looked_for_in_draws() -> None:
+    spec = spec_of("cancer_risk")
+    del spec["attributes"][0]["integers"]
+    spec["attributes"][0].update(uniform=[1, 10], decimals=3)
+    shares = class_shares(parse_game(spec, "mine.yaml"))
+    assert not shares.exact and shares == class_shares(parse_game(spec, "mine.yaml"))
+    assert shares.notes() == [
+        "class 'Middle' did not occur in 20,000 draws; change its bounds or the coefficients"
+    ] or ("of drawn causal values" in shares.notes()[0])
+    assert shares.shares["High"] == pytest.approx(class_shares(load_game("cancer_risk")).shares["High"], abs=0.03)
+
+
+def test_the_command_tells_of_a_rare_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--train-size", "30", "--validation-size", "10", "--test-size", "20"]
+    assert run_cli("--out", str(tmp_path / "out"), "--json", *sizes) == 0
+    out, err = capsys.readouterr()
+    assert "class 'Middle' is rare: 0.20% of all causal values" in err
+    assert json.loads(out)["class_shares"]["Middle"] == 0.002

@@ -143,6 +143,8 @@ def _rules(args: argparse.Namespace) -> int:
     report = RuleReport(rules)
     annotated = list(annotate_all(rules, load_examples(args.file), report))
     record = report.to_dict()
+    if report.links:
+        save_examples(args.out, annotated)  # before anything is printed, to whomever stops reading
     if not args.json:
         from cattune.reports.annotation_tables import print_rules
 
@@ -153,7 +155,6 @@ def _rules(args: argparse.Namespace) -> int:
             f"{rules.where}: no rule made a link in {args.file} ({counted(report.examples, 'example')}), so nothing "
             f"was written; patterns that match nowhere: {unmatched}; fix these, or choose other rules"
         )
-    save_examples(args.out, annotated)
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     for name in report.unmatched:
@@ -182,6 +183,8 @@ def _join(args: argparse.Namespace) -> int:
         raise DataError(_nothing_in_common(annotations))
     settings = {"files": args.files, "threshold": args.threshold, "match": args.match, "weights": weights}
     record = {"agreement": consensus.agreement.to_dict(), "counts": consensus.counts.to_dict()}
+    if consensus.counts.kept:
+        save_examples(args.out, consensus.examples)
     if not args.json:
         from cattune.reports.annotation_tables import print_join
 
@@ -193,7 +196,6 @@ def _join(args: argparse.Namespace) -> int:
             f"no edge has a confidence of {args.threshold:g} or more, so nothing was written; see whether the files "
             "annotate the same texts, and choose a lower --threshold, or --match overlap"
         )
-    save_examples(args.out, consensus.examples)
     if args.json:
         print(json.dumps({**record, "provenance": provenance(**settings)}, ensure_ascii=False, indent=2))
     say(f"wrote {args.out}")

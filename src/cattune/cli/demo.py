@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cattune.cli import say
 from cattune.errors import ConfigError
 
 _SETTINGS = ("seeds", "first_seed", "size", "game", "train_size", "test_size", "train_file", "arms", "steps", "jobs")
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from cattune.reports.demo import demo_report
     from cattune.reports.html import render_report
     from cattune.reports.terminal import print_arms
-    from cattune.stg import SIZES
+    from cattune.stg import SIZES, class_shares
 
     for name, least in (("seeds", 1), ("train_size", 1), ("test_size", 1), ("steps", 1), ("jobs", 1)):
         value = getattr(args, name)
@@ -85,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
         for seed in range(args.first_seed, args.first_seed + args.seeds)
         for arm in arms
     ]
-    draw(data, args.first_seed)  # what is wrong with the game or the file is said before anything is written
+    game, _ = draw(data, args.first_seed)  # what is wrong with the game or the file is said before anything is written
     folder = prepare_output_dir(Path(args.out), args.overwrite)
+    notes = class_shares(game).notes()
+    for note in notes:
+        say(note)
     with progress_bars() as update:
         overall = partial(update, "cattune demo", "cells", total=len(cells), least=_LEAST_SHARE)
         overall(0)
@@ -105,10 +109,11 @@ def run(args: argparse.Namespace) -> int:
     for result in results:
         write_json(folder / "cells" / f"{result.cell.name}.json", asdict(result))
     write_json(folder / "results.json", record)
-    write_text(folder / "report.html", render_report(demo_report(results, summary, made)))
+    write_text(folder / "report.html", render_report(demo_report(results, summary, game, notes, made)))
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         print_arms(summary)
+        print(f"game: {game.name}; the answer depends on {', '.join(game.causes)}")
         print(f"report: {folder / 'report.html'}")
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 import warnings
@@ -69,10 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         how = "interrupted" if number == signal.SIGINT else "terminated"
         _say(how if args.command in _SAY_HOW_TO_GO_ON else f"{how}; no half-written file is left: run it again")
         return 128 + number
-    except BrokenPipeError:  # whoever read the output has seen enough
-        _settle_stdout()
-        return 1
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0  # a table of rich's was cut off by its reader: rich ends the program with 1 then
+        raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _settle_stdout()
+            return 0  # whoever read the output has seen enough, and the work was done before anything was printed
         if debug:
             raise
         if isinstance(error, CattuneError):
@@ -128,6 +133,16 @@ def _quiet_libraries() -> Iterator[None]:
 def _say(message: str) -> None:
     with suppress(OSError):  # there is nobody left to tell
         print(f"cattune: {printable(message)}", file=sys.stderr)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader is gone: it may also be another pipe that broke."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # asks for nothing but what is reported always: errors and hang-ups
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # there is no standard output, or it is no file
+        return False
 
 
 def _settle_stdout() -> None:

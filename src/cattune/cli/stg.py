@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cattune.cli import say
+
 EXAMPLE = """\
 examples:
   cattune stg --size l --seed 0 --out data/stg_l
@@ -78,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the data sets; 0 when done. Raises a CattuneError where the call is wrong."""
-    from cattune.stg import SIZES, load_game, split_sizes, wording_from, write_game
+    from cattune.stg import SIZES, class_shares, load_game, split_sizes, wording_from, write_game
 
     game_name, train_size = SIZES[args.size]
     game = load_game(args.game if args.game is not None else game_name)
@@ -93,18 +95,23 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(manifest, ensure_ascii=False, indent=2))
     else:
-        print(table(manifest), file=sys.stderr)
-        print(f"wrote {args.out}", file=sys.stderr)
+        print_manifest(manifest)
+    for note in class_shares(game).notes():
+        say(note)
+    if not args.json:
+        say(f"wrote {args.out}")
     return 0
 
 
-def table(manifest: dict[str, Any]) -> str:
+def print_manifest(manifest: dict[str, Any]) -> None:
     """One row a split: its size, the majority answer with its share, and how much of it training has seen."""
-    rows = [("split", "n", "majority", "share", "causes seen in train", "records in train")]
+    from cattune.reports.tables import Row, Table, print_tables
+
+    rows = []
     for name, split in manifest["splits"].items():
         majority = split["majority"]
-        seen = f"{split['causal_tuples_in_train']:.1%}", f"{split['records_in_train']:.1%}"
-        rows.append((name, str(split["n"]), majority["completion"], f"{majority['share']:.1%}", *seen))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines + [f"left out {name}: {reason}" for name, reason in manifest["omitted"].items()])
+        shares = (majority["share"], split["causal_tuples_in_train"], split["records_in_train"])
+        rows.append(Row(name, (str(split["n"]), majority["completion"], *(f"{share:.1%}" for share in shares))))
+    titles = ("split", "n", "majority", "share", "causes seen in train", "records in train")
+    notes = [f"left out {name}: {reason}" for name, reason in manifest["omitted"].items()]
+    print_tables([Table(titles, rows)], sys.stderr, notes=notes)

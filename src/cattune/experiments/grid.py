@@ -103,18 +103,17 @@ def summarize(results: Sequence[CellResult]) -> dict[str, dict[str, dict[str, An
 
     Returns:
         For each arm and split `accuracy` (mean over seeds, 0 to 1), `stderr`, `n` (examples a seed), `seeds` (accuracy
-        of each) and `majority` (of the best constant answer). With one seed the standard error is that of `n` answers;
-        with several it is that of the mean over seeds, which holds the former.
+        of each), `majority` (of the best constant answer, `majority_label`), `unfinished` (answers that were cut off at
+        `max_new_tokens`, of all seeds' `answers`), `constant_answer` (where it is one in all seeds) and
+        `beats_majority` (in all seeds). With one seed the standard error is that of `n` answers, and `low` and `high`
+        are their 95% interval; with several it is that of the mean over seeds, which holds the former.
     """
-    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    arms: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
         splits = arms.setdefault(result.cell.arm, {})
         for name, scores in result.splits.items():
-            entry = splits.setdefault(name, {"seeds": [], "n": scores["n"], "stderrs": [], "majorities": []})
-            entry["seeds"].append(scores["accuracy"])
-            entry["stderrs"].append(scores["stderr"])
-            entry["majorities"].append(scores["majority"]["accuracy"])
-    return {arm: {name: _join(entry) for name, entry in splits.items()} for arm, splits in arms.items()}
+            splits.setdefault(name, []).append(scores)
+    return {arm: {name: _join(seeds) for name, seeds in splits.items()} for arm, splits in arms.items()}
 
 
 def gap_closed(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str) -> float | None:
@@ -126,14 +125,24 @@ def gap_closed(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str) 
     return (ours - low) / (high - low) if high > low else None
 
 
-def _join(entry: Mapping[str, Any]) -> dict[str, Any]:
-    seeds = entry["seeds"]
+def _join(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The scores of one arm on one split, one for each seed."""
+    seeds, first = [of_seed["accuracy"] for of_seed in scores], scores[0]
     several = len(seeds) > 1
+    constants = {of_seed["constant_answer"] for of_seed in scores}
     return {
         "accuracy": statistics.fmean(seeds),
-        "n": entry["n"],
-        "stderr": statistics.stdev(seeds) / len(seeds) ** 0.5 if several else entry["stderrs"][0],
+        "n": first["n"],
+        "stderr": statistics.stdev(seeds) / len(seeds) ** 0.5 if several else first["stderr"],
+        "low": None if several else first["low"],
+        "high": None if several else first["high"],
         "sd": statistics.stdev(seeds) if several else None,
         "seeds": seeds,
-        "majority": statistics.fmean(entry["majorities"]),
+        "majority": statistics.fmean(of_seed["majority"]["accuracy"] for of_seed in scores),
+        "majority_label": first["majority"]["label"],
+        "constant_answer": constants.pop() if len(constants) == 1 else None,
+        "beats_majority": all(of_seed["beats_majority"] for of_seed in scores),
+        "unfinished": sum(of_seed["unfinished"] for of_seed in scores),
+        "answers": sum(of_seed["n"] for of_seed in scores),
+        "max_new_tokens": max(of_seed["max_new_tokens"] for of_seed in scores),
     }

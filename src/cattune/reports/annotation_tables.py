@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from cattune.io import counted
 from cattune.reports.annotations import LENGTHS, METHODS, QUANTILES, count, finding, interval, number, reasons
+from cattune.reports.tables import Row, Table, print_tables
 from cattune.reports.terminal import percent
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None:
@@ -40,7 +38,7 @@ def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None
         tables.append(_table(("refused, and why", "links", "causes"), rows))
     if report["reference"]:
         tables.append(_reference(report["reference"]))
-    _print(finding(report), tables, file)
+    print_tables(tables, file, title=finding(report))
 
 
 def print_join(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
@@ -63,7 +61,7 @@ def print_join(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
     others = {"metadata differ, the first file's kept": counts["metadata_differ"]} if counts["metadata_differ"] else {}
     tables.append(_shares("examples", examples | missing | others, counts["examples"]))
     title = f"Krippendorff's alpha {interval(agreement['alpha'])} over {count(agreement['units'])} candidate edges"
-    _print(title, tables, file)
+    print_tables(tables, file, title=title)
 
 
 def print_rules(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
@@ -76,7 +74,7 @@ def print_rules(record: Mapping[str, Any], file: IO[str] | None = None) -> None:
         tables.append(_table(("refused, and why", ""), [(why, count(n)) for why, n in record["refused"].items()]))
     examples, links = counted(record["examples"], "example"), counted(record["links"], "link")
     title = f"{examples}, {count(record['with_links'])} with links; {links} in all"
-    _print(title, tables, file)
+    print_tables(tables, file, title=title)
 
 
 def _shares(title: str, counts: Mapping[str, int], whole: int) -> Table:
@@ -108,25 +106,4 @@ def _reference(record: Mapping[str, Any]) -> Table:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
-    for row in rows:
-        table.add_row(*(Text("".join(c if c.isprintable() else "\ufffd" for c in cell)) for cell in row))
-    return table
-
-
-def _print(title: str, tables: Iterable[Table], file: IO[str] | None) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=160)
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    for table in tables:
-        console.print(table)
+    return Table(titles, [Row(label, cells) for label, *cells in rows])

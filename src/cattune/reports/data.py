@@ -26,12 +26,15 @@ class Score:
         spread: what `ReportData.spread_label` says; None where there is none to give.
         n: number of examples of the split.
         seeds: the accuracy of each seed, in the order of the seeds.
+        low, high: the 95% interval of one seed's accuracy; None where there are several seeds.
     """
 
     mean: float
     n: int
     spread: float | None = None
     seeds: tuple[float, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         for value in (self.mean, *self.seeds):
@@ -39,6 +42,10 @@ class Score:
                 raise DataError(f"an accuracy must be from 0 to 1, got {value}")
         if self.spread is not None and not 0 <= self.spread < math.inf:
             raise DataError(f"a spread must be a finite number >= 0, got {self.spread}")
+        if (self.low is None) != (self.high is None):
+            raise DataError(f"an interval has both ends or none, got {self.low} and {self.high}")
+        if self.low is not None and self.high is not None and not 0 <= self.low <= self.high <= 1:
+            raise DataError(f"an interval must lie from 0 to 1, got {self.low} to {self.high}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +147,12 @@ class ReportData:
         arms: its rows; the first is the baseline.
         majority: for each split the share of its most frequent answer: the table's last row.
         intro: paragraphs that say what was done.
+        notes: sentences below the table: what must be said beside its numbers.
         spread_label: what the numbers behind ± are, e.g. "standard deviation over 3 seeds".
         metrics: the panels of curves.
         curves: the curves in them.
         strips: the heat-strips.
+        no_strips: why there are none, where there are none.
         provenance: what made the results: versions, seeds, configuration.
     """
 
@@ -153,10 +162,12 @@ class ReportData:
     arms: tuple[Arm, ...]
     majority: Mapping[str, float]
     intro: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     spread_label: str = "standard error"
     metrics: tuple[Metric, ...] = ()
     curves: tuple[Curve, ...] = ()
     strips: tuple[Strip, ...] = ()
+    no_strips: str = "None were recorded."
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

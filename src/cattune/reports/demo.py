@@ -9,6 +9,8 @@ from cattune.experiments.arms import ARMS
 from cattune.experiments.cell import CellResult
 from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
 from cattune.reports.finding import finding
+from cattune.reports.remarks import arms_remarks
+from cattune.stg import Game
 
 SPLITS = (
     Split("iid", "IID", "spurious correlations as in training"),
@@ -33,13 +35,19 @@ _CURVES = {
 
 
 def demo_report(
-    results: Sequence[CellResult], arms: Mapping[str, Mapping[str, Mapping[str, Any]]], provenance: Mapping[str, Any]
+    results: Sequence[CellResult],
+    arms: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    game: Game,
+    notes: Sequence[str],
+    provenance: Mapping[str, Any],
 ) -> ReportData:
     """What `cattune demo` shows.
 
     Args:
         results: of all cells.
         arms: their summary, see `grid.summarize`.
+        game: what was played.
+        notes: what must be said about the game.
         provenance: what made them.
     """
     seeds = sorted({result.cell.seed for result in results})
@@ -53,6 +61,8 @@ def demo_report(
                     mean=scores[split.name]["accuracy"],
                     n=scores[split.name]["n"],
                     spread=scores[split.name]["sd"] if len(seeds) > 1 else scores[split.name]["stderr"],
+                    low=scores[split.name]["low"],
+                    high=scores[split.name]["high"],
                     seeds=tuple(scores[split.name]["seeds"]),
                 )
                 for split in splits
@@ -63,6 +73,7 @@ def demo_report(
     )
     by_name = {arm.name: arm for arm in rows}
     first = next(iter(arms.values()))
+    labels = {**{name: ARMS[name].label for name in arms}, **{split.name: split.label for split in splits}}
     return ReportData(
         title="Causal Attention Tuning on the Spurious Token Game",
         finding=finding(by_name["sft"], by_name["cat"], "iid", "ood") if {"sft", "cat"} <= by_name.keys() else "",
@@ -74,7 +85,9 @@ def demo_report(
             "with those, and the rest is noise. The same small model is trained from the same start on the same "
             "records for the same number of steps, once for each row of the table. Then the correlation is broken: "
             "what the model learned from the causes still holds, what it learned from their companions does not.",
+            _game(game),
         ),
+        notes=(*arms_remarks(arms, labels), *notes),
         spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
         metrics=METRICS,
         curves=tuple(
@@ -84,8 +97,23 @@ def demo_report(
             if metric.name in _CURVES.get(result.cell.arm, ()) and result.curves.get(metric.name)
         ),
         strips=_strips([result for result in results if result.cell.seed == seeds[0]]),
+        no_strips="They are drawn where both sft and cat are among the arms.",
         provenance=provenance,
     )
+
+
+def _game(game: Game) -> str:
+    """The game by its name, with its causes, and what goes along with them in training."""
+    companions = "; ".join(f"{name} goes along with {cause}" for name, cause in game.spurious.items())
+    causes, rest = _and(game.causes), [a.name for a in game.attributes if a.role == "irrelevant"]
+    return (
+        f"The game is {game.name}. Its answer depends on {causes}. In training, {companions or 'nothing else does'}."
+        + (f" The rest is noise: {_and(rest)}." if rest else "")
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _strips(results: Sequence[CellResult]) -> tuple[Strip, ...]:

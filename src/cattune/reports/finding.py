@@ -7,7 +7,7 @@ import math
 from cattune.reports.data import Arm, Score
 
 CLEAR = 2.0
-"""A difference is told as one when it exceeds this many times its own spread."""
+"""A difference is told as one when it exceeds this many times its own spread, or its own interval (Newcombe 1998)."""
 
 SMALLEST = 0.01
 """And when it is at least one point, so that a tiny spread does not make news of a tiny difference."""
@@ -44,8 +44,17 @@ def _comparison(baseline: Score, method: Score) -> str:
 
 
 def _differ(one: Score, other: Score) -> bool:
-    noise = CLEAR * math.hypot(one.spread or 0.0, other.spread or 0.0)
-    return abs(one.mean - other.mean) > max(noise, SMALLEST)
+    low, high = sorted((one, other), key=lambda score: score.mean)
+    return high.mean - low.mean > max(math.hypot(_above(low), _below(high)), SMALLEST)
+
+
+def _above(score: Score) -> float:
+    """How far up the rate may truly be: to the end of its interval, which is honest at 0 and for few answers."""
+    return CLEAR * (score.spread or 0.0) if score.high is None else score.high - score.mean
+
+
+def _below(score: Score) -> float:
+    return CLEAR * (score.spread or 0.0) if score.low is None else score.mean - score.low
 
 
 def _percent(rate: float) -> str:

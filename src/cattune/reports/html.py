@@ -8,7 +8,7 @@ from typing import Any
 from cattune.reports.data import Curve, Metric, ReportData, Score, Strip
 from cattune.reports.page import render_page, visible
 from cattune.reports.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, axis, drawable, path
-from cattune.reports.terminal import percent
+from cattune.reports.terminal import percent, spread
 
 COLOURS = 6
 """The style sheet has colours and dashes for this many arms, and shapes for as many splits; they repeat after that."""
@@ -19,11 +19,13 @@ def render_report(data: ReportData) -> str:
     return render_page(
         "report.html.j2",
         data.provenance,
+        {"spread": _spread},
         data=data,
         slots={arm.name: i % COLOURS for i, arm in enumerate(data.arms)},
         arm_labels={arm.name: arm.label for arm in data.arms},
         sizes=_sizes(data),
         chart=_chart(data),
+        intervals=any("[" in _spread(score) for arm in data.arms for score in arm.scores.values()),
         panels=[_panel(data, metric) for metric in data.metrics],
         strips=[_strip(strip, _brightest(data.strips)) for strip in data.strips],
         brightest=_brightest(data.strips),
@@ -38,6 +40,11 @@ def _sizes(data: ReportData) -> dict[str, str]:
         numbers = sorted({arm.scores[split.name].n for arm in data.arms if split.name in arm.scores})
         sizes[split.name] = " or ".join(map(str, numbers))
     return sizes
+
+
+def _spread(score: Score) -> str:
+    """What stands behind an accuracy, if anything does."""
+    return "" if score.spread is None else spread(score.mean, score.spread, score.low, score.high)
 
 
 def _chart(data: ReportData) -> dict[str, Any]:
@@ -59,7 +66,7 @@ def _lanes(data: ReportData, scores: Mapping[str, Score], x: Axis) -> list[dict[
             lanes.append(
                 {
                     "shape": i % COLOURS,
-                    "title": f"{split.label}: {percent(score.mean, score.spread)}",
+                    "title": f"{split.label}: {percent(score.mean)} {_spread(score)}".rstrip(),
                     "x": round(x.place(100 * score.mean), 2),
                     "from": round(low, 2),
                     "width": round(high - low, 2),
@@ -69,9 +76,11 @@ def _lanes(data: ReportData, scores: Mapping[str, Score], x: Axis) -> list[dict[
 
 
 def _reach(score: Score) -> tuple[float, float]:
-    """The mean less and plus its spread, within what an accuracy can be."""
-    spread = score.spread or 0.0
-    return max(score.mean - spread, 0.0), min(score.mean + spread, 1.0)
+    """Where a whisker begins and ends: as the interval where the table shows it, else the mean ± its spread."""
+    if score.low is not None and score.high is not None and "[" in _spread(score):
+        return score.low, score.high
+    reach = score.spread or 0.0
+    return max(score.mean - reach, 0.0), min(score.mean + reach, 1.0)
 
 
 def _panel(data: ReportData, metric: Metric) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cattune.stg.generate import LINKS, SPLITS, make_split
 from cattune.stg.parse import BUILT_IN, load_game, parse_game
+from cattune.stg.shares import ClassShares, class_shares
 from cattune.stg.spec import Game, Wording
 from cattune.stg.wording import causal_only, find_record, wording_from
 from cattune.stg.write import SIZES, draw_splits, split_sizes, write_game
@@ -13,9 +14,11 @@ __all__ = [
     "LINKS",
     "SIZES",
     "SPLITS",
+    "ClassShares",
     "Game",
     "Wording",
     "causal_only",
+    "class_shares",
     "draw_splits",
     "find_record",
     "load_game",

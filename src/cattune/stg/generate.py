@@ -100,10 +100,15 @@ def values_of(example: Example) -> Values:
     return {name: Decimal(str(value)) for name, value in example.metadata["attributes"].items()}
 
 
+def draw_causes(game: Game, rng: random.Random) -> Values:
+    """A value for each cause, in the order of the game's causes."""
+    return {a.name: _draw(a.drawn, rng) for a in game.attributes if a.role == "cause"}
+
+
 def _draw_values(game: Game, kind: str, rng: random.Random, excluded: Collection[tuple[Decimal, ...]]) -> Values:
     causes = {a.name: a for a in game.attributes if a.role == "cause"}
     for _ in range(UNSEEN_TRIES):
-        values = {name: _draw(cause.drawn, rng) for name, cause in causes.items()}
+        values = draw_causes(game, rng)
         if causal_tuple(game, values) not in excluded:
             break
     else:

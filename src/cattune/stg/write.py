@@ -16,6 +16,7 @@ from cattune.examples import Example
 from cattune.io import prepare_output_dir, write_json
 from cattune.loading import save_examples
 from cattune.stg.generate import GENERATOR, SPLITS, NoUnseenError, causal_tuple, make_split, values_of
+from cattune.stg.shares import class_shares
 from cattune.stg.spec import Game
 
 SIZES = {"s": ("cancer_risk", 400), "m": ("cancer_risk", 800), "l": ("cancer_risk", 1600), "h": ("air_quality", 3000)}
@@ -71,6 +72,7 @@ def write_game(
         "rule": game.outcome.rule,
         "wording": asdict(game.wording),
         "game": dict(game.source),
+        "class_shares": class_shares(game).shares,
         "splits": entries,
         "omitted": omitted,
     }
