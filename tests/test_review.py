@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_system import kill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,18 +69,12 @@ def file(tmp_path: Path, examples: list[Example]) -> Path:
 def document(file: Path) -> Iterator[Document]:
     document = open_document(file)
     yield document
-    document.close()
+    if not document.journal._file.closed:
+        document.close()
 
 
 def accept_first(example: Example) -> Example:
     return edits.accept(example, 0)
-
-
-def kill(document: Document) -> None:
-    """Leave a document as kill -9 does: the system closes its files, and nothing else is done."""
-    document.source.close()
-    document.journal._file.close()
-    os.close(document.journal._lock._descriptor or 0)
 
 
 def found(document: Document, **wanted: Any) -> list[str]:
