@@ -238,3 +238,16 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
         running.stdout.readline()
         running.send_signal(signal.SIGHUP)
         assert running.wait(timeout=20) == 0
+
+
+def test_a_line_of_the_commands_own_takes_the_place_of_the_next_one(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 1.0)
+    with progress_bars() as update:
+        update("one", "x", 1, 3)
+        for _ in range(4):
+            progress.say("step\x1b")
+            time.sleep(0.1)
+        assert set(capsys.readouterr().err.splitlines()) == {"step\\x1b"}
+        assert next_line(capsys).startswith("one: 1 of 3 (x)")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from cattune.cli.main import main
 from cattune.cli.train import read_words
+from cattune.config import CATConfig
 from cattune.errors import CattuneError, ConfigError
 from cattune.experiments.job import TrainJob
 
@@ -200,7 +203,12 @@ def test_a_configuration_that_is_no_mapping(files: Path, text: str, capsys: pyte
 
 def test_help_needs_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
-    assert "examples:" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "examples:" in text and "TrainingArguments" in text
+    own = {f.name for f in dataclasses.fields(TrainJob)} - {"settings"} | {f.name for f in CATConfig.own_fields()}
+    described = re.findall(r"^  (\w+) +[A-Z`]", text, re.MULTILINE)
+    assert set(described) == own and len(described) == len(own)
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_words() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
@@ -82,6 +82,11 @@ class CATConfig(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay False: supervision columns are ours."}
     )
+
+    @classmethod
+    def own_fields(cls) -> list[Field[Any]]:
+        """The settings that are not the Trainer's, or not as it has them."""
+        return [f for f in fields(cls) if f.name in CATConfig.__annotations__ and f.name != "remove_unused_columns"]
 
     def __post_init__(self) -> None:
         get_objective(self.objective)

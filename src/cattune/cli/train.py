@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +25,10 @@ _DESCRIPTION = """\
 Fine-tune a model with Causal Attention Tuning, save it, and score it on the evaluation files.
 
 Every key may stand in the YAML file or on the command line, which wins:
-  model            tiny (made from scratch), a folder, or the name of a model on the hub
-  train_file       JSONL: this library's, or the published format (input, target, important)
-  eval_files       NAME: FILE in the YAML, NAME=FILE ... on the command line
-  output_dir       gets the model, its tokenizer and results.json
-  overwrite        true, or --overwrite, to allow a folder that holds files
-  gamma, objective, gamma_schedule, layers, heads, aggregation, alpha, max_length, ...   see cattune.CATConfig
-  self_check       compares captured attention with the model's own on the first batch; --no-self-check leaves it out
-  learning_rate, num_train_epochs, seed, ...                      as in transformers.TrainingArguments
-  peft             settings of a LoraConfig, for instance {r: 64, lora_alpha: 32}
-  trust_remote_code                 true, or --trust-remote-code, to let code that the model brings along run
-  occurrences, attn_implementation, dtype
+--key value, --key alone for true, --no-key for false. There are the keys below,
+and all of transformers.TrainingArguments (learning_rate, num_train_epochs, seed,
+eval_strategy, save_strategy, report_to, ...), which are described at
+https://huggingface.co/docs/transformers/main_classes/trainer
 """
 
 _EPILOG = """\
@@ -65,6 +61,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Train, save, evaluate, print the table."""
     words = list(args.words)
     if not words or "-h" in words or "--help" in words:
+        parser.description = f"{_DESCRIPTION}\n{_own_keys()}"
         parser.print_help()
         return 0 if words else 2
     as_json = "--json" in words
@@ -88,6 +85,24 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         print_splits(record["splits"])
     return 0
+
+
+def _own_keys() -> str:
+    """A paragraph for each key that is cattune's own, as `TrainJob` and `CATConfig` describe them."""
+    from cattune.config import CATConfig
+    from cattune.experiments.job import TrainJob
+
+    job = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", inspect.getdoc(TrainJob) or "", re.MULTILINE))
+    config = {
+        f.name: f.metadata["help"] + ("" if f.default is None else f" Default: {str(f.default).lower()}.")
+        for f in CATConfig.own_fields()
+    }
+    described = {name: text for name, text in job.items() if name != "settings"} | config
+    lines = [
+        textwrap.fill(text[0].upper() + text[1:], 80, initial_indent=f"  {name:<26}", subsequent_indent=" " * 28)
+        for name, text in described.items()
+    ]
+    return "\n".join(lines)
 
 
 def _speaker(say: Callable[[str], None]) -> Callable[[Line], None]:

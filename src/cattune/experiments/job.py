@@ -40,12 +40,12 @@ class TrainJob:
         model: `tiny`, a folder, or the name of a model on the hub.
         train_file: training examples, in this library's JSONL or the published format.
         output_dir: gets the model, its tokenizer and `results.json`.
-        eval_files: name of a split -> its file.
+        eval_files: name of a split -> its file; NAME=FILE ... on the command line.
         occurrences: how a phrase that occurs several times is resolved, see `grounding`.
         attn_implementation: the attention backend; the model's own choice by default.
         dtype: the precision to load the weights in ("bfloat16", ...); as saved by default.
         trust_remote_code: whether code that comes with the model may run.
-        peft: settings of a `peft.LoraConfig`; the whole model is trained without.
+        peft: settings of a `peft.LoraConfig`, such as {r: 64, lora_alpha: 32}; without, the whole model is trained.
         early_stopping_patience: stop after so many evaluations in a row that were no better than the best before them.
         early_stopping_threshold: by more than this an evaluation has to be better.
         overwrite: whether `output_dir` may hold files already.
