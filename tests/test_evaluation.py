@@ -159,7 +159,7 @@ def test_the_default_limit_leaves_room_for_the_longest_target(pair: tuple[Any, A
         evaluate_model(model, tokenizer, [Example("a", "Weight: 3", " Smoking Weight"), Example("b", "Weight", " 5")])
     finally:
         del model.generate
-    assert limits == [3 + 2]
+    assert limits[-1] == 3 + 2  # the calls before try out whether padding shows
 
 
 def test_a_turn_ends_where_the_chat_template_ends_it(pair: tuple[Any, Any]) -> None:

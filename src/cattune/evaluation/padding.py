@@ -55,7 +55,10 @@ def _hides_padding(model: PreTrainedModel, ids: Sequence[int], pad_id: int) -> b
     """Whether the model continues a prompt in the same way where padding stands before it."""
     room = getattr(model.config, "max_position_embeddings", None) or len(ids) + _PADDING + _STEPS
     ids = ids[-max(1, room - _PADDING - _STEPS) :]
-    (alone, logits), (padded, others) = (_continued(model, ids, size, pad_id) for size in (0, _PADDING))
+    try:
+        (alone, logits), (padded, others) = (_continued(model, ids, size, pad_id) for size in (0, _PADDING))
+    except torch.OutOfMemoryError:
+        return True  # then the answers do not fit either, and that is said with what to do
     for step in range(_STEPS):
         difference = (logits[step] - others[step]).float().square().mean().sqrt()
         if not difference <= _TOLERANCE * logits[step].float().std():
