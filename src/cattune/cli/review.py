@@ -20,7 +20,8 @@ examples:
   cattune review published.jsonl --out reviewed.jsonl
 
 Edits are kept in FILE.review-journal until they are saved: stop, start again, and they are there. Saving replaces FILE
-as a whole or not at all, and not if another program has changed it. docs/review.md lists the keys.
+as a whole or not at all, and not if another program has changed it. Edits that no longer fit the file are set aside in
+FILE.set-aside-1.jsonl. docs/review.md lists the keys.
 
 exit status: 0 stopped; 2 something is wrong with the file or the call.
 """
