@@ -153,8 +153,17 @@ def _check_same_run(folder: Path, found: Found, identity: Mapping[str, Any]) -> 
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise OutputError(
             f"{folder} holds a run that was interrupted, and this is not the same one: {', '.join(changed[:5])}{more}; "
-            f"the command it was started with goes on; so do these settings with --resume_from_checkpoint true; {ANEW}"
+            f"the command it was started with goes on; {_with_these_settings(folder, identity)}; {ANEW}"
         )
+
+
+def _with_these_settings(folder: Path, identity: Mapping[str, Any]) -> str:
+    """Whether a run with other settings could take over, in words."""
+    max_steps = identity.get("settings", {}).get("max_steps", 0)
+    checkpoint, _ = last_whole(folder)
+    if checkpoint is not None and 0 < max_steps < checkpoint.step:
+        return f"with these settings nothing is left to do, as {checkpoint.path} has done {checkpoint.step} steps"
+    return "these settings take over from its last checkpoint with --resume_from_checkpoint true"
 
 
 def _nothing_to_resume(folder: Path, faulty: Sequence[Checkpoint], saves: bool) -> str:
