@@ -86,7 +86,7 @@ def _greeting(document: Any) -> str:
     from cattune.review.carry_over import files_set_aside
 
     carried = document.carried_over
-    lines = [f"{document.source.path}: {len(document):,} examples, {document.index.reviewed:,} reviewed"]
+    lines = [f"{document.source.path}: {_examples(len(document))}, {document.index.reviewed:,} reviewed"]
     if carried.torn:
         lines.append(
             "the last edit in the journal was cut short, as by a crash while it was written, and is left out: it had "
@@ -96,8 +96,8 @@ def _greeting(document: Any) -> str:
         lines.append(f"unsaved edits of an earlier review are in force again: {_examples(carried.applied)}")
     if carried.set_aside:
         lines.append(
-            f"{_examples(len(carried.set_aside))} ({listed(carried.set_aside)}) changed in the file since they were "
-            f"edited; your versions are in {carried.path}"
+            f"changed in the file after they were edited here: {_examples(len(carried.set_aside))} "
+            f"({listed(carried.set_aside)}); your versions are in {carried.path}"
         )
     earlier = [path for path in files_set_aside(document.target) if path not in document.aside]
     if earlier:  # a review that was killed has told nobody
