@@ -116,7 +116,7 @@ def test_failure_is_one_line_a_hint_and_status_1(
 def test_interruption_is_status_130(command: Callable[[Command], None], capsys: pytest.CaptureFixture[str]) -> None:
     command(raising(KeyboardInterrupt()))
     assert cli.main(["try"]) == 130
-    assert capsys.readouterr().err == "cattune: interrupted\n"
+    assert capsys.readouterr().err == "cattune: interrupted; no half-written file is left: run it again\n"
 
 
 @pytest.mark.parametrize("argv", [["--debug", "try"], ["try", "--debug"]])
@@ -229,7 +229,7 @@ def test_ctrl_c_is_status_130() -> None:
         time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=20) == 130
-        assert running.stderr.read() == b"cattune: interrupted\n"
+        assert running.stderr.read() == b"cattune: interrupted; no half-written file is left: run it again\n"
 
 
 def test_module_runs_as_the_command() -> None:

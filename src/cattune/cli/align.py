@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
 from cattune.cli.files import check_outputs
+from cattune.cli.progress import followed, progress_bars
 from cattune.cli.template import add_template_option
 from cattune.errors import AlignmentError
 from cattune.grounding import OCCURRENCES
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cattune.data.on_disk import Grouped
     from cattune.examples import Example
 
+_BAR = "cattune align"
 TINY = "tiny"
 _SHOWN = 5
 _BATCH = 1000
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """
     check_outputs([args.out], [args.file], args.overwrite)
 
+    from cattune.data.lines import numbered_lines
     from cattune.data.on_disk import Grouped
     from cattune.loading import iter_examples, load_examples, unlinked_examples
     from cattune.provenance import provenance
@@ -116,11 +119,13 @@ def run(args: argparse.Namespace) -> int:
         texts = loaded = load_examples(args.file, args.occurrences)
         examples = iter(loaded)
     examples = chain([next(examples)], examples)  # what is wrong with the file is said before a tokenizer is fetched
-    tokenizer = _tokenizer(args.tokenizer, texts, args.trust_remote_code)
     settings = {key: getattr(args, key) for key in _SETTINGS}
     how = {"max_length": args.max_length, "chat_template_kwargs": args.chat_template_kwargs}
-    with Grouped() as problems:
-        report, refused = _align(examples, tokenizer, problems, **how)
+    with progress_bars() as update, Grouped() as problems:
+        update(_BAR, "reading", 0, 0)
+        tokenizer = _tokenizer(args.tokenizer, texts, args.trust_remote_code)
+        total = sum(1 for _ in numbered_lines(args.file)) if os.path.isfile(args.file) else 0
+        report, refused = _align(followed(examples, update, _BAR, "examples", total), tokenizer, problems, **how)
         record = {
             **report.to_dict(),
             "max_named": None,

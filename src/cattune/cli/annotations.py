@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cattune.cli import say
 from cattune.cli.files import check_outputs
+from cattune.cli.progress import progress_bars
+from cattune.cli.reading import followed_examples
 from cattune.errors import ConfigError, DataError
 from cattune.io import counted, shown
 
@@ -109,11 +111,12 @@ def _report(args: argparse.Namespace) -> int:
 
     from cattune.annotation.report import annotation_report
     from cattune.io import write_text
-    from cattune.loading import iter_examples, load_examples
+    from cattune.loading import load_examples
     from cattune.provenance import provenance
 
-    examples, *reference = map(iter_examples, sources)
-    report = annotation_report(examples, reference[0] if reference else None, args.match).to_dict()
+    with progress_bars() as update:
+        examples, *reference = (followed_examples(path, update, path) for path in sources)
+        report = annotation_report(examples, reference[0] if reference else None, args.match).to_dict()
     if reference and not report["reference"]["examples"]:
         raise DataError(_nothing_in_common({path: load_examples(path) for path in sources}))
     made = provenance(file=args.file, reference=args.reference, match=args.match)
@@ -137,11 +140,12 @@ def _rules(args: argparse.Namespace) -> int:
 
     from cattune.annotation.rules.apply import RuleReport, annotate_all
     from cattune.annotation.rules.file import load_rules
-    from cattune.loading import load_examples, save_examples
+    from cattune.loading import save_examples
 
     rules = load_rules(args.rules)
     report = RuleReport(rules)
-    annotated = list(annotate_all(rules, load_examples(args.file), report))
+    with progress_bars() as update:
+        annotated = list(annotate_all(rules, followed_examples(args.file, update, args.file), report))
     record = report.to_dict()
     if report.links:
         save_examples(args.out, annotated)  # before anything is printed, to whomever stops reading
@@ -174,11 +178,13 @@ def _join(args: argparse.Namespace) -> int:
     weights = _weights(args.weight, names)
 
     from cattune.annotation.consensus.join import join
-    from cattune.loading import load_examples, save_examples
+    from cattune.loading import save_examples
     from cattune.provenance import provenance
 
-    annotations = {name: load_examples(path) for path, name in names.items()}
-    consensus = join(annotations, args.threshold, args.match, weights)
+    with progress_bars() as update:
+        annotations = {name: list(followed_examples(path, update, path)) for path, name in names.items()}
+        update("cattune annotations join", "joining", 0, 0)
+        consensus = join(annotations, args.threshold, args.match, weights)
     if not consensus.agreement.examples:
         raise DataError(_nothing_in_common(annotations))
     settings = {"files": args.files, "threshold": args.threshold, "match": args.match, "weights": weights}

@@ -12,11 +12,14 @@ from typing import Any
 from cattune.cli import printable
 from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
+from cattune.cli.reading import followed_examples
 from cattune.cli.template import add_template_option
 from cattune.errors import ConfigError
 from cattune.io import counted
 
 _SETTINGS = ("model", "batch_size", "max_new_tokens", "by", "chat_template_kwargs")
+
+_BAR = "cattune evaluate"
 
 _EPILOG = """\
 examples:
@@ -74,18 +77,17 @@ def run(args: argparse.Namespace) -> int:
     files = named_files(args.data)
     check_outputs([args.out, args.samples], files.values(), args.overwrite)
 
-    from cattune.loading import load_examples
-
-    splits = {name: load_examples(path) for name, path in files.items()}
-
-    from cattune.evaluation.evaluate import evaluate_model, write_samples
-    from cattune.evaluation.models import load_model
-    from cattune.io import write_json
-    from cattune.provenance import provenance
-
-    model, tokenizer = load_model(args.model, args.device, args.trust_remote_code)
-    results = {}
     with progress_bars() as update:
+        splits = {name: list(followed_examples(path, update, path)) for name, path in files.items()}
+        update(_BAR, "loading the model", 0, 0)
+
+        from cattune.evaluation.evaluate import evaluate_model, write_samples
+        from cattune.evaluation.models import load_model
+        from cattune.io import write_json
+        from cattune.provenance import provenance
+
+        model, tokenizer = load_model(args.model, args.device, args.trust_remote_code)
+        results = {}
         for name, examples in splits.items():
             results[name] = evaluate_model(
                 model,
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 batch_size=args.batch_size,
                 max_new_tokens=args.max_new_tokens,
                 by=args.by,
-                progress=partial(update, name, "answering"),
+                progress=partial(update, _BAR, f"answering {name}"),
                 chat_template_kwargs=args.chat_template_kwargs,
             )
     for name, result in results.items():

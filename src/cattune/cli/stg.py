@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cattune.cli import say
+from cattune.cli.progress import progress_bars
 
 EXAMPLE = """\
 examples:
@@ -91,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
     sizes = split_sizes(
         args.train_size if args.train_size is not None else train_size, args.validation_size, args.test_size
     )
-    manifest = write_game(args.out, game, sizes, args.seed, links=args.links, overwrite=args.overwrite)
+    with progress_bars() as update:
+        tell = partial(update, "cattune stg", "examples")
+        manifest = write_game(
+            args.out, game, sizes, args.seed, links=args.links, overwrite=args.overwrite, progress=tell
+        )
     if args.json:
         print(json.dumps(manifest, ensure_ascii=False, indent=2))
     else:

@@ -77,6 +77,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             if not job.settings.get("disable_tqdm"):
                 update("cattune train", what, done, total)
 
+        report("getting ready", 0, 0)
         record = run_job(job, report, _speaker(say))
     if as_json:
         print(json.dumps({name: record[name] for name in ("splits", "provenance")}, ensure_ascii=False, indent=2))

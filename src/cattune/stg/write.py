@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -34,7 +34,14 @@ def split_sizes(train: int, validation: int = VALIDATION_SIZE, test: int = TEST_
 
 
 def write_game(
-    out: Path, game: Game, sizes: Mapping[str, int], seed: int, *, links: str = "phrases", overwrite: bool = False
+    out: Path,
+    game: Game,
+    sizes: Mapping[str, int],
+    seed: int,
+    *,
+    links: str = "phrases",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Write SPLIT.jsonl for every split, and manifest.json; returns the manifest.
 
@@ -47,20 +54,25 @@ def write_game(
         seed: of all random streams.
         links: "values" or "phrases", see `make_split`.
         overwrite: allow a folder that holds files.
+        progress: is told (done, in all): an example counts when it is drawn and when it is written.
 
     Raises:
         ConfigError: a size or `links` is out of range.
         OutputError: the folder holds files and `overwrite` is not set, or cannot be written.
     """
-    drawn, omitted = draw_splits(game, sizes, seed, links)
+    whole = 2 * sum(sizes[split] for split in SPLITS)
+    drawn, omitted = draw_splits(game, sizes, seed, links, lambda done: progress(done, whole))
     folder = prepare_output_dir(out, overwrite)
     train = drawn["train"]
     entries = {}
+    done = whole // 2
     for split, examples in drawn.items():
         path = folder / f"{split}.jsonl"
         save_examples(path, examples)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         entries[split] = {"file": path.name, "sha256": digest, **describe(game, examples, train)}
+        done += sizes[split]
+        progress(done, whole)
     for split in omitted:
         # What an earlier run left under this name would belong to another game.
         _remove(folder / f"{split}.jsonl")
@@ -81,17 +93,24 @@ def write_game(
 
 
 def draw_splits(
-    game: Game, sizes: Mapping[str, int], seed: int, links: str = "phrases"
+    game: Game,
+    sizes: Mapping[str, int],
+    seed: int,
+    links: str = "phrases",
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, list[Example]], dict[str, str]]:
-    """Every split's examples, and for a split that cannot be drawn the reason."""
+    """Every split's examples, and for one that cannot be drawn the reason; `progress` is told how many are drawn."""
     drawn: dict[str, list[Example]] = {}
     omitted: dict[str, str] = {}
     seen: Collection[tuple[Decimal, ...]] = frozenset()
+    done = 0
     for split in SPLITS:  # train comes first
         try:
             drawn[split] = make_split(game, split, sizes[split], seed, links=links, seen=seen)
         except NoUnseenError as error:
             omitted[split] = str(error)
+        done += sizes[split]
+        progress(done)
         if split == "train":
             seen = {causal_tuple(game, values_of(example)) for example in drawn[split]}
     return drawn, omitted
