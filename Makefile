@@ -47,7 +47,7 @@ lint: $(VENV)/.installed ## check style, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: $(VENV)/.installed ## format the code and mend what ruff can
+format: $(VENV)/.installed ## format the code and fix what ruff can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
