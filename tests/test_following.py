@@ -328,6 +328,14 @@ def test_training_stops_early(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert results(run)["best"]["saved_step"] == 6
 
 
+def test_a_resumed_run_stops_where_it_would_have_stopped(run: Path) -> None:
+    words = ("--eval_files", "a=d.jsonl", "--max_steps", "40", "--early_stopping_threshold", "100", *STEPS)
+    saving = ("--early_stopping_patience", "2", "--save_strategy", "steps", "--save_steps", "2")
+    assert train(*words, *saving) == 0
+    assert train(*words, *saving, "--output_dir", "again", "--resume_from_checkpoint", "run/checkpoint-4") == 0
+    assert results(Path("again"))["steps"] == results(run)["steps"] == 6
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

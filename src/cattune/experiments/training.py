@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -126,7 +127,23 @@ def early_stopping(patience: int | None, threshold: float) -> list[TrainerCallba
         return []
     if patience < 1:
         raise ConfigError(f"early_stopping_patience is {patience}; it must be at least 1")
-    return [EarlyStoppingCallback(patience, threshold)]
+    return [_EarlyStopping(patience, threshold)]
+
+
+class _EarlyStopping(EarlyStoppingCallback):
+    """Early stopping that goes on after an interruption as if there had been none."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer; goes over the evaluations before the checkpoint."""
+        before = SimpleNamespace(best_metric=None)
+        for value in (
+            log[args.metric_for_best_model] for log in state.log_history if args.metric_for_best_model in log
+        ):
+            self.check_metric_value(args, before, control, value)
+            if before.best_metric is None:
+                before.best_metric = -math.inf if args.greater_is_better else math.inf
+            if value > before.best_metric if args.greater_is_better else value < before.best_metric:
+                before.best_metric = value
 
 
 def peft_config(settings: Mapping[str, Any]) -> PeftConfig:
