@@ -175,6 +175,7 @@ class TestTheSameCommand:
     def test_saves_what_is_trained_to_its_end(self, data: Path, whole: Path, cut: Path, caplog: Any) -> None:
         assert train(data, cut, *STEPS) == 0
         assert "6 of 6 steps are done, 0 are left" in caplog.text
+        assert json.loads((cut / "results.json").read_text())["training"]["steps"] == 6
         assert_same_model(cut, whole)
 
     def test_through_a_link(self, data: Path, whole: Path, cut: Path) -> None:
@@ -456,6 +457,24 @@ class TestInterrupted:
         assert f"the same command goes on from {tmp_path}/run/checkpoint-2 (step 2 of 6)" in caplog.text
         assert train(data, tmp_path / "run", *STEPS, "--overwrite") == 130
         assert "the same command without --overwrite goes on" in caplog.text
+
+    def test_while_the_model_takes_its_place(
+        self, data: Path, whole: Path, cut: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is there then is taken for no model, and the same command ends with the whole one."""
+        rename = Path.rename
+
+        def stop_at_tokenizer(path: Path, target: Path) -> Path:
+            if path.name == "tokenizer.json":
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", stop_at_tokenizer)
+        assert train(data, cut, *STEPS) == 130
+        assert not (cut / "config.json").exists() and not (cut / "results.json").exists()
+        monkeypatch.undo()
+        assert train(data, cut, *STEPS) == 0
+        assert_same_model(cut, whole)
 
     def test_without_checkpoints(
         self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any

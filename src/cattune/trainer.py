@@ -146,6 +146,13 @@ class CATTrainer(Trainer):
         self._meter.weight += 1
         return batches, num_items
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing where no step is left: resumed from its last step, the Trainer would take one more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Keeps the capture open through backward, where gradient checkpointing runs the forward again."""
         with ExitStack() as self._capture_scope:
