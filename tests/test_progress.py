@@ -213,7 +213,7 @@ sys.exit(cli.main(["{name}"]))
 
 
 @pytest.mark.parametrize("name", ["align", "train"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_told_to_end_says_so(name: str, number: int) -> None:
     command = [sys.executable, "-c", WAITS.format(name=name)]
     with subprocess.Popen(
@@ -225,9 +225,8 @@ def test_a_command_that_is_told_to_end_says_so(name: str, number: int) -> None:
         os.killpg(running.pid, number)
         said = running.stderr.read().decode()
         assert running.wait(timeout=20) == 128 + number
-    how = "interrupted" if number == signal.SIGINT else "terminated"
-    expected = how if name == "train" else f"{how}; no half-written file is left: run it again"
-    assert set(said.splitlines()) == {f"cattune: {expected}"}
+    expected = "terminated" if name == "train" else "terminated; no half-written file is left: run it again"
+    assert said == f"cattune: {expected}\n"  # once: the child has nothing to say
 
 
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
