@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,10 @@ def test_any_message_is_read_as_it_is_or_refused(message: dict[str, Any], key: s
 def test_a_dataset_brings_its_template_variables_along(tmp_path: Path):
     tokenizer = family("byte-level")
     examples = [
-        conversation("4 + 2?", "6", chat_template_kwargs={"enable_thinking": thinking}) for thinking in (True, False)
+        replace(conversation("4 + 2?", "6", chat_template_kwargs={"enable_thinking": thinking}), id=f"e{thinking}")
+        for thinking in (True, False)
     ]
-    records = [{**example_to_dict(e), "id": f"e{i}"} for i, e in enumerate(examples)]
+    records = [example_to_dict(example) for example in examples]
     before = tokenizer.chat_template
     tokenizer.chat_template = QWEN3
     try:
