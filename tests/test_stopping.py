@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_padding_with_eos_takes_no_end_from_the_labels(side: str):
 
 
 def train(tmp_path: Path, model: Any, tokenizer: Any, **more: Any) -> CATTrainer:
-    examples = [conversation("High risk?", "low risk")] * 4
+    examples = [replace(conversation("High risk?", "low risk"), id=str(number)) for number in range(4)]
     args = CATConfig(
         output_dir=str(tmp_path),
         report_to="none",
@@ -227,7 +228,7 @@ def test_what_the_template_writes_by_itself_is_no_part_of_the_answer():
     (sample,) = result.samples
     assert (sample.target, sample.prediction, sample.exact, sample.finished) == ("low risk", "low risk", True, True)
     assert (result.n, list(result.left_out), list(result.to_dict()["left_out"])) == (1, ["chat"], ["chat"])
-    with pytest.raises(DataError, match="the chat template renders none of the 1 examples"):
+    with pytest.raises(DataError, match="1 example, and the chat template renders none"):
         encode_prompts(examples[1:], tokenizer)
 
 
