@@ -21,6 +21,7 @@ from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, S
 from cattune.reports.finding import finding
 from cattune.reports.html import render_report, visible
 from cattune.reports.plot import HEIGHT, WIDTH, Axis, axis, path
+from cattune.reports.remarks import arms_remarks
 from cattune.reports.terminal import percent, print_splits
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -176,11 +177,41 @@ def test_a_report_without_curves_strips_or_spread_is_a_page_too() -> None:
 def test_a_report_says_where_there_is_nothing_to_plot() -> None:
     page = Page(render_report(report(curves=())))
     words = " ".join(" ".join(page.texts).split())
-    assert "Nothing to plot: training logged none of these figures." in words and not page.of_class("curve")
+    assert (
+        "Nothing to plot: training logged none of these figures; a run that is shorter" in words
+        and not page.of_class("curve")
+    )
     some = Page(render_report(report(curves=report().curves[:1], strips=(), no_strips="Only for two arms.")))
     words = " ".join(" ".join(some.texts).split())
-    assert "Nothing to plot: none of these arms logged it." in words and len(some.of_class("curve")) == 1
+    assert (
+        "Nothing to plot: no arm logged it, as with gamma 0 or without supervised rows." in words
+        and len(some.of_class("curve")) == 1
+    )
     assert "No heat-strips to show. Only for two arms." in words
+
+
+def test_a_curve_of_one_value_is_a_dot_and_one_of_none_is_told() -> None:
+    curves = (Curve("sft", "ce", ((10, 2.0),)), Curve("cat", "ratio", ((0, 0.0), (10, None))))
+    page = Page(render_report(report(curves=curves)))
+    (curve,) = page.of_class("curve")
+    assert re.fullmatch(r"M[\d.]+ [\d.]+Z", curve["d"] or "")
+    assert "Nothing to plot: 2 values undefined or not above zero." in " ".join(" ".join(page.texts).split())
+
+
+def test_a_page_without_a_finding_is_headed_by_its_title() -> None:
+    text = render_report(report(finding=""))
+    assert "<h1>A game</h1>" in text and "overline" not in text.partition("<body>")[2]
+
+
+def test_remarks_name_the_splits_that_they_hold_for_once() -> None:
+    told = {"majority_label": "Low", "answers": 40, **scores_of(0.6, 40, constant_answer="Low", beats_majority=False)}
+    arms = {"sft": {"iid": told, "ood": told, "validation": told}, "cat": {"iid": {**told, "constant_answer": None}}}
+    labels = {"sft": "Plain", "cat": "CAT", "iid": "IID", "ood": "OOD"}
+    assert arms_remarks(arms, labels) == [
+        'Plain (IID; OOD): every answer is "Low", the best constant answer',
+        'CAT (IID): no better than the best constant answer, "Low", as far as 95% intervals tell',
+    ]
+    assert arms_remarks(arms)[0].startswith("sft (iid; ood; validation): ")
 
 
 def test_notes_and_intervals_stand_at_the_table() -> None:

@@ -95,7 +95,7 @@ def _panel(data: ReportData, metric: Metric) -> dict[str, Any]:
         "metric": metric,
         "x_ticks": x.ticks(4),
         "y_ticks": y.ticks(),
-        "curves": [{"arm": c.arm, "d": path(c.points, x, y), "last": _last(c)} for c in curves],
+        "curves": [{"arm": c.arm, "d": d, "last": _last(c)} for c in curves if (d := path(c.points, x, y))],
         "missing": missing,
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "bottom": HEIGHT - BOTTOM,
     }  # fmt: skip

@@ -54,17 +54,17 @@ def axis(values: Iterable[float], start: float, end: float, log: bool = False) -
 
 
 def path(points: Sequence[tuple[float, float | None]], x: Axis, y: Axis) -> str:
-    """The `d` of an SVG path through the points; it breaks where a value is missing or the axis has no place for it."""
-    parts: list[str] = []
-    pen_down = False
+    """The `d` of an SVG path through the points; it breaks where a value is missing or the axis has no place for it.
+
+    A point that stands alone is closed onto itself, which round line ends show as a dot.
+    """
+    runs: list[list[str]] = [[]]
     for step, value in points:
-        if not drawable(value, y.log):
-            pen_down = False
-            continue
-        assert value is not None
-        parts.append(f"{'L' if pen_down else 'M'}{x.place(step):.1f} {y.place(value):.1f}")
-        pen_down = True
-    return "".join(parts)
+        if value is not None and drawable(value, y.log):
+            runs[-1].append(f"{x.place(step):.1f} {y.place(value):.1f}")
+        elif runs[-1]:
+            runs.append([])
+    return "".join(f"M{'L'.join(run)}{'Z' if len(run) == 1 else ''}" for run in runs if run)
 
 
 def drawable(value: float | None, log: bool) -> bool:

@@ -8,11 +8,10 @@ from typing import Any
 from cattune.io import counted, shown
 
 
-def remarks(name: str, scores: Mapping[str, Any], majority: str, answers: int) -> list[str]:
-    """Of a model that always answers the same, is no better than that, or was cut off while it answered.
+def remarks(scores: Mapping[str, Any], majority: str, answers: int) -> list[str]:
+    """Sentences about one split's scores, without its name.
 
     Args:
-        name: what the scores are of.
         scores: `constant_answer`, `beats_majority`, `unfinished` and `max_new_tokens`.
         majority: the best constant answer.
         answers: how many there are.
@@ -22,33 +21,30 @@ def remarks(name: str, scores: Mapping[str, Any], majority: str, answers: int) -
     if constant is not None:
         best = constant.strip() == majority.strip()
         rest = "the best constant answer" if best else f"and {shown(majority)} is the best constant answer"
-        said.append(f"{name}: every answer is {shown(constant)}, {rest}")
+        said.append(f"every answer is {shown(constant)}, {rest}")
     elif not scores["beats_majority"]:
-        said.append(f"{name}: no better than the best constant answer, {shown(majority)}, as far as 95% intervals tell")
+        said.append(f"no better than the best constant answer, {shown(majority)}, as far as 95% intervals tell")
     if cut := scores["unfinished"]:
         verb, limit = "was" if cut == 1 else "were", counted(scores["max_new_tokens"], "token")
-        said.append(f"{name}: {cut:,} of {counted(answers, 'answer')} {verb} cut off at {limit}")
+        said.append(f"{cut:,} of {counted(answers, 'answer')} {verb} cut off at {limit}")
     return said
 
 
 def arms_remarks(
     arms: Mapping[str, Mapping[str, Mapping[str, Any]]], labels: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The remarks on each arm and split of what `experiments.grid.summarize` gives.
+    """The remarks on each arm of what `experiments.grid.summarize` gives, with the splits that they hold for.
 
     Args:
-        arms: arm -> split -> scores; a split that is not in `labels` is left out, where there are any.
-        labels: arms and splits by name -> as people read them; by default as they are.
+        arms: arm -> split -> scores.
+        labels: arms and splits by name -> as people read them; the splits that are shown. By default all, as they are.
     """
-    return [
-        remark
-        for arm, splits in arms.items()
-        for name, scores in splits.items()
-        if labels is None or name in labels
-        for remark in remarks(
-            f"{arm}, {name}" if labels is None else f"{labels[arm]}, {labels[name]}",
-            scores,
-            scores["majority_label"],
-            scores["answers"],
-        )
-    ]
+    said = []
+    for arm, splits in arms.items():
+        names: dict[str, list[str]] = {}
+        for name, scores in splits.items():
+            if labels is None or name in labels:
+                for remark in remarks(scores, scores["majority_label"], scores["answers"]):
+                    names.setdefault(remark, []).append(labels[name] if labels else name)
+        said += [f"{labels[arm] if labels else arm} ({'; '.join(on)}): {remark}" for remark, on in names.items()]
+    return said

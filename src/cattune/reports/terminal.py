@@ -30,7 +30,7 @@ def print_splits(splits: Mapping[str, Mapping[str, Any]], file: IO[str] | None =
             rows.append(Row(_one_line(f"{scores['grouped_by']} = {group}", indent="  "), _cells(group_scores)))
         majority = scores["majority"]
         rows.append(Row(_one_line(f"majority: {majority['label']}", indent="  "), _cells(majority), "dim"))
-        notes += remarks(_one_line(name), scores, majority["label"], scores["n"])
+        notes += [f"{_one_line(name)}: {remark}" for remark in remarks(scores, majority["label"], scores["n"])]
     titles = ("split", "n", "exact", "numeric", "balanced")
     print_tables([Table(titles, rows, _caption("standard error", rows))], file, notes=notes)
 
