@@ -194,7 +194,7 @@ def test_a_curve_of_one_value_is_a_dot_and_one_of_none_is_told() -> None:
     curves = (Curve("sft", "ce", ((10, 2.0),)), Curve("cat", "ratio", ((0, 0.0), (10, None))))
     page = Page(render_report(report(curves=curves)))
     (curve,) = page.of_class("curve")
-    assert re.fullmatch(r"M[\d.]+ [\d.]+Z", curve["d"] or "")
+    assert re.fullmatch(r"M[\d.]+ [\d.]+Z", curve["d"] or "") and "dots" in (curve["class"] or "").split()
     assert "Nothing to plot: 2 values undefined or not above zero." in " ".join(" ".join(page.texts).split())
 
 
