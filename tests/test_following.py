@@ -85,6 +85,7 @@ class TestLines:
             "causal links: 4,700 of 4,810 used, on 1,580 rows; 10 refused before; 20 examples without links",
         ]
         assert "gamma is 0" in opening(report, gamma=0.0, **facts)[-1].text
+        assert opening(AlignmentReport(examples=1), gamma=0.0, **facts)[-1].text == "no causal links: plain fine-tuning"
 
     def test_the_end(self) -> None:
         best = {"metric": "eval_ood_loss", "value": 0.41, "step": 60, "saved_step": 60}

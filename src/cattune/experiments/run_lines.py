@@ -71,10 +71,13 @@ def opening(
         links += f"; {alignment.refused.total():,} refused before"
     if alignment.examples_without_links:
         links += f"; {counted(alignment.examples_without_links, 'example')} without links"
+    if not gamma:
+        links += "; gamma is 0: they are looked at, and not trained on"
+    seen = alignment.links or alignment.refused
     lines = [
         f"{counted(examples, 'example')}, {course}, on {device}",
         f"{trained:,} of {counted(parameters, 'parameter')} trained",
-        links if gamma > 0 else f"{links}; gamma is 0: they are looked at, and not trained on",
+        links if seen else "no causal links: plain fine-tuning",
     ]
     return [Line.of(line) for line in lines]
 
