@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sqlite3
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -19,18 +20,19 @@ import pytest
 
 from cattune import CausalLink, Example, load_examples, save_examples
 from cattune.annotation import annotate as annotate_module
+from cattune.annotation import course as course_module
 from cattune.annotation.annotate import BUDGET, NO_ANSWER, Annotator
 from cattune.annotation.assistant.chat_protocol import Answer
 from cattune.annotation.assistant.client import NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.costs import Costs, Price
-from cattune.annotation.course import Task, course
+from cattune.annotation.course import Course, Outcome, Request, Task, course
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import check_input, check_unchanged, iter_examples
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import ChatMessage, example_tag, reply_text
 from cattune.annotation.storage import writer
-from cattune.annotation.storage.store import Failure, Store
+from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.errors import ConfigError, DataError
 from cattune.examples import FAILED
@@ -105,6 +107,23 @@ def annotate(
 
 def spans(examples: Iterable[Example]) -> list[Any]:
     return [(example.id, [(link.effect, link.causes) for link in example.links]) for example in examples]
+
+
+def test_only_a_long_reply_is_read_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = example_tag(EXAMPLES[7])
+    padding = "so " * annotate_module.MOST_READ_HERE
+    read: dict[bool, set[bool]] = {True: set(), False: set()}
+
+    def answered(steps: Course, got: Reply | Failure) -> Request | Outcome:
+        assert isinstance(got, Reply)
+        read[padding in got.text].add(threading.current_thread() is threading.main_thread())
+        return course_module.answered(steps, got)
+
+    monkeypatch.setattr(annotate_module, "answered", answered)
+    asker = StandIn(behaviour=lambda tag, attempt, good: padding + good if tag == long else good)
+    annotated, _ = annotate(tmp_path, asker)
+    assert spans(annotated) == spans(EXAMPLES)
+    assert read == {True: {False}, False: {True}}
 
 
 def test_links_are_the_assistants_in_the_order_of_the_input(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cattune.annotation.assistant.chat_protocol import Answer
 from cattune.annotation.assistant.client import NO_CONNECTION, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits
 from cattune.annotation.costs import Costs, Estimate
-from cattune.annotation.course import Outcome, Request, Task, course
+from cattune.annotation.course import Outcome, Request, Task, answered, course
 from cattune.annotation.prompt import ChatMessage
 from cattune.annotation.storage.store import OURS, STORED, Failure, Reply, Store
 from cattune.annotation.storage.writer import Wakeups
@@ -29,6 +29,10 @@ TAKEN_WAIT_S = 0.2
 """How often to look whether another process has the reply that it is asking for."""
 
 BUDGET_WAIT_S = 0.05
+
+MOST_READ_HERE = 10_000
+"""A reply that has more characters than this, with the text that it is about, is read in a thread. Reading this many
+takes some milliseconds; a thread for each reply would take longer than reading most of them."""
 
 GRACE_S = 60.0
 """How long a run that ends early waits for the requests under way."""
@@ -195,25 +199,27 @@ class Annotator:
     async def _annotate(self, example: Example) -> Outcome:
         """Take an example through its course."""
         steps = course(self._task, example)
-        request = next(steps)
-        first = request.key
+        step: Request | Outcome = next(steps)
+        assert isinstance(step, Request)
+        first = step.key
         while (busy := self._busy.get(first)) is not None:
             await busy.wait()
         self._busy[first] = asyncio.Event()
         was_there = True
         try:
-            while True:
-                reply, is_known = await self._reply(request)
+            while isinstance(step, Request):
+                reply, is_known = await self._reply(step)
                 was_there &= is_known
-                request = steps.send(reply)
-        except StopIteration as end:
-            outcome: Outcome = end.value
+                if _is_long(example, reply):  # the other requests are not to wait while it is read
+                    step = await asyncio.to_thread(answered, steps, reply)
+                else:
+                    step = answered(steps, reply)
         finally:
             self._busy.pop(first).set()
-        if any(self._store.failure(failure.key) is None for failure in outcome.failures):
-            await self._wakeups.written(self._store.fail(outcome.failures))
+        if any(self._store.failure(failure.key) is None for failure in step.failures):
+            await self._wakeups.written(self._store.fail(step.failures))
         self.summary.from_store += was_there
-        return outcome
+        return step
 
     async def _reply(self, request: Request) -> tuple[Reply | Failure, bool]:
         """What came of a request, and whether that was known before it was sent."""
@@ -280,3 +286,7 @@ class Annotator:
         self.summary.prompt_tokens += prompt
         self.summary.completion_tokens += completion
         return Reply(answer.text, answer.finish_reason, prompt, completion)
+
+
+def _is_long(example: Example, got: Reply | Failure) -> bool:
+    return isinstance(got, Reply) and len(got.text) + sum(map(len, example.fields.values())) > MOST_READ_HERE

@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import Any
 
 from cattune.annotation.assistant.chat_protocol import BadPayload, read_answer, read_refusal
-from cattune.annotation.course import Outcome, Request, Task, course
+from cattune.annotation.course import Outcome, Request, Task, answered, course
 from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.data.on_disk import SeenKeys
@@ -41,14 +41,10 @@ def advance(task: Task, example: Example, known: Callable[[bytes], Reply | Failu
         known: what came of the request of that key.
     """
     steps = course(task, example)
-    try:
-        request = next(steps)
-        while (found := known(request.key)) is not None:
-            request = steps.send(found)
-        return request
-    except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome
+    step: Request | Outcome = next(steps)
+    while isinstance(step, Request) and (found := known(step.key)) is not None:
+        step = answered(steps, found)
+    return step
 
 
 def write_requests(

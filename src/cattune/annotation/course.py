@@ -111,6 +111,15 @@ def course(task: Task, example: Example) -> Course:
     return Outcome(made, unanswered=unanswered, repaired=final is not first)
 
 
+def answered(steps: Course, got: Reply | Failure) -> Request | Outcome:
+    """What follows on a reply, as a value: the next request, or the outcome. No thread hands on a `StopIteration`."""
+    try:
+        return steps.send(got)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
 def _verdict(task: Task, example: Example, request: Request, got: Reply | Failure) -> _Verdict:
     if isinstance(got, Failure):
         return _Verdict(None, got.reason, (got.detail,))
