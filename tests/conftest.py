@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cattune.review.document import Document
 
 # Run by nohup or in the background of a script, these signals are ignored, and so they would be in every command that
 # the tests start and then interrupt.
@@ -24,3 +29,14 @@ def published_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the published data are not at {folder}; set CATTUNE_PUBLISHED_DATA")
     return folder
+
+
+@pytest.fixture
+def document(file: Path) -> Iterator[Document]:
+    """The module's own `file`, open in the review page's way, and closed where the test did not close it."""
+    from cattune.review.document import open_document
+
+    document = open_document(file)
+    yield document
+    if not document.journal._file.closed:
+        document.close()

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,14 +62,6 @@ def file(tmp_path: Path, examples: list[Example]) -> Path:
     path = tmp_path / "hats.jsonl"
     save_examples(path, examples)
     return path
-
-
-@pytest.fixture
-def document(file: Path) -> Iterator[Document]:
-    document = open_document(file)
-    yield document
-    if not document.journal._file.closed:
-        document.close()
 
 
 def accept_first(example: Example) -> Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -44,14 +44,6 @@ def file(tmp_path: Path) -> Path:
     save_examples(path, [example("a"), example("b"), example("c")])
     path.chmod(0o600)
     return path
-
-
-@pytest.fixture
-def document(file: Path) -> Iterator[Document]:
-    document = open_document(file)
-    yield document
-    if not document.journal._file.closed:
-        document.close()
 
 
 def mode(path: Path) -> int:
