@@ -8,17 +8,20 @@ the model would then learn in other words than were given, makes the example one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cattune.errors import AlignmentError
 from cattune.examples import Example, Message
 from cattune.io import listed, shown
+from cattune.rendering.bounds import Bounds, Exceeded
 from cattune.rendering.places import Places
 from cattune.rendering.result import Piece, Rendering, TemplateError
 
 _SHOWN = 60
+_TAKES_TOO_MUCH = "the chat template takes too much"
 
 
 class Renderer:
@@ -32,6 +35,7 @@ class Renderer:
     def __init__(self, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         self._tokenizer = tokenizer
         self._kwargs = dict(chat_template_kwargs or {})
+        self._stopped = self._done = 0
 
     def __call__(self, example: Example) -> Rendering:
         """Render one example.
@@ -40,14 +44,40 @@ class Renderer:
             TemplateError: the chat template cannot render this example, or alters what it says.
             AlignmentError: there is no chat template, or the conversation is none.
         """
-        if example.messages:
-            return self._conversation(example)
-        prompt, completion = example.prompt or "", example.completion or ""
-        cut, end = len(prompt), len(completion)
-        pieces = (Piece("prompt", 0, cut, 0), Piece("completion", 0, end, cut))
-        return Rendering(prompt + completion, cut, pieces, False)
+        (result,) = self.each([example])
+        if isinstance(result, TemplateError):
+            raise result
+        return result
 
-    def _conversation(self, example: Example) -> Rendering:
+    def each(self, examples: Iterable[Example]) -> list[Rendering | TemplateError]:
+        """Render many: what `__call__` gives or, where it raises a `TemplateError`, that."""
+        results: list[Rendering | TemplateError] = []
+        with Bounds() as bounds:
+            for example in examples:
+                try:
+                    results.append(self._conversation(example, bounds) if example.messages else _joined(example))
+                except TemplateError as error:
+                    results.append(error)
+        return results
+
+    def _conversation(self, example: Example, bounds: Bounds) -> Rendering:
+        bounds.next_example(sum(len(message.content) for message in example.messages))
+        try:
+            rendering = self._rendered(example, bounds)
+        except Exceeded as stop:
+            why = str(stop)
+        else:
+            self._done += 1
+            return rendering
+        self._stopped += 1
+        if self._stopped > max(1, self._done):  # not this example's fault: do not spend that much on each of thousands
+            raise AlignmentError(
+                f"example {shown(example.id)}, and {self._stopped - 1} before it: {_TAKES_TOO_MUCH}: {why}; use a "
+                "tokenizer with another chat template"
+            )
+        raise TemplateError(example.id, _TAKES_TOO_MUCH, f"{why}; shorten the example, or use another template")
+
+    def _rendered(self, example: Example, bounds: Bounds) -> Rendering:
         if getattr(self._tokenizer, "chat_template", None) is None:
             raise AlignmentError(
                 f"example {shown(example.id)} is a conversation, and the tokenizer has no chat template; set "
@@ -63,8 +93,8 @@ class Renderer:
             raise TemplateError(
                 example.id, "its answer has weight 0", "there is nothing to learn; give it weight 1 or leave it out"
             )
-        text = self._apply(example, example.messages)
-        before = self._apply(example, example.messages[:-1], generate=True)
+        text = self._apply(example, example.messages, bounds)
+        before = self._apply(example, example.messages[:-1], bounds, generate=True)
         if not text.startswith(before):
             raise TemplateError(
                 example.id,
@@ -73,11 +103,11 @@ class Renderer:
                 f"{text[max(0, len(before) - _SHOWN) : len(before)]!r}, so that the model would be trained to continue "
                 "another text than it is given; fix the template, or give chat_template_kwargs that fit the answer",
             )
-        return self._located(example, text, len(before))
+        return self._located(example, text, len(before), bounds)
 
-    def _located(self, example: Example, text: str, completion_start: int) -> Rendering:
+    def _located(self, example: Example, text: str, completion_start: int, bounds: Bounds) -> Rendering:
         messages = example.messages
-        places = Places(text, [m.content for m in messages], lambda contents: self._again(example, contents))
+        places = Places(text, [m.content for m in messages], lambda contents: self._again(example, contents, bounds))
         whole = places.whole()
         if messages[-1].content.strip() and (whole[-1] is None or _end(whole[-1]) <= completion_start):
             given = messages[-1].content
@@ -96,26 +126,33 @@ class Renderer:
         found = {span: places.span(altered[span.field], span.start, span.end) for span in spans}
         return Rendering(text, completion_start, pieces, True, found, tuple(altered))
 
-    def _again(self, example: Example, contents: Sequence[str]) -> str | None:
+    def _again(self, example: Example, contents: Sequence[str], bounds: Bounds) -> str | None:
         turns = [replace(m, content=content) for m, content in zip(example.messages, contents, strict=True)]
         try:
-            return self._apply(example, turns)
+            return self._apply(example, turns, bounds)
         except TemplateError:
             return None
 
-    def _apply(self, example: Example, messages: Sequence[Message], generate: bool = False) -> str:
+    def _apply(self, example: Example, messages: Sequence[Message], bounds: Bounds, generate: bool = False) -> str:
         conversation = [message.to_dict() for message in messages]
         kwargs = self._kwargs | dict(example.chat_template_kwargs)
-        try:
-            text = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=generate, **kwargs
+
+        def apply() -> str:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    conversation, tokenize=False, add_generation_prompt=generate, **kwargs
+                )
             )
+
+        try:
+            return bounds.run(apply, lambda: len(json.dumps([conversation, kwargs], default=str)))
+        except Exceeded:
+            raise
         except Exception as error:  # a template is a program of its author's: it may raise anything
             roles, reason = listed([message.role for message in messages]), " ".join(str(error).split())[:300]
             raise TemplateError(
                 example.id, "the chat template cannot render it", f"a conversation of {roles}: {reason}"
             ) from error
-        return str(text)
 
 
 def render(example: Example, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Rendering:
@@ -126,6 +163,13 @@ def render(example: Example, tokenizer: Any, chat_template_kwargs: Mapping[str, 
         AlignmentError: there is no chat template.
     """
     return Renderer(tokenizer, chat_template_kwargs)(example)
+
+
+def _joined(example: Example) -> Rendering:
+    prompt, completion = example.prompt or "", example.completion or ""
+    cut, end = len(prompt), len(completion)
+    pieces = (Piece("prompt", 0, cut, 0), Piece("completion", 0, end, cut))
+    return Rendering(prompt + completion, cut, pieces, False)
 
 
 def _end(place: tuple[int, int, int]) -> int:

@@ -51,7 +51,7 @@ def tokenize_examples(batch: Sequence[Example], tokenizer: Any, render: Renderer
     Raises:
         AlignmentError: the tokenizer gives no offsets, or has no chat template for a conversation.
     """
-    rendered = [_rendered(example, render) for example in batch]
+    rendered = render.each(batch)
     renderings = [r for r in rendered if isinstance(r, Rendering)]
     plain = encode_texts([r.text for r in renderings if not r.templated], tokenizer, add_special_tokens=True)
     templated = encode_texts([r.text for r in renderings if r.templated], tokenizer, add_special_tokens=False)
@@ -75,13 +75,6 @@ def end_of_turn(tokenizer: Any) -> End:
     one = Example("end of turn", messages=(Message("user", "a"), Message("assistant", "b")))
     (encoded,) = tokenize_examples([one], tokenizer, Renderer(tokenizer))
     return End(()) if isinstance(encoded, LeftOut) else encoded.end
-
-
-def _rendered(example: Example, render: Renderer) -> Rendering | TemplateError:
-    try:
-        return render(example)
-    except TemplateError as error:
-        return error
 
 
 def _end_text(tokens: Tokens, eos: int | None) -> End:
