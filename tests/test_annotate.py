@@ -109,6 +109,21 @@ def spans(examples: Iterable[Example]) -> list[Any]:
     return [(example.id, [(link.effect, link.causes) for link in example.links]) for example in examples]
 
 
+def test_stored_replies_are_read_anew_with_other_thought_tags(tmp_path: Path) -> None:
+    def thinks(tag: str, attempt: int, good: str) -> str:
+        return f"((so)) {good.replace('[', '[], [', 1)} or {json.dumps({'example': tag, 'links': []})} ((done)) {good}"
+
+    task = replace(TASK, repair=False)
+    annotated, _ = annotate(tmp_path, StandIn(behaviour=thinks), task=task)
+    assert not any(example.links for example in annotated)
+    asker = StandIn()
+    annotated, annotator = annotate(tmp_path, asker, task=replace(task, thought_tags=("((so))", "((done))")))
+    assert spans(annotated) == spans(EXAMPLES)
+    assert not asker.requests and not annotator.summary.failed
+    with pytest.raises(ConfigError, match="blank"):
+        replace(TASK, thought_tags=("<so>", " "))
+
+
 def test_only_a_long_reply_is_read_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = example_tag(EXAMPLES[7])
     padding = "so " * annotate_module.MOST_READ_HERE

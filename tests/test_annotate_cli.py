@@ -400,6 +400,7 @@ def test_dry_run_needs_no_key_and_no_network(folder: Folder) -> None:
         (("--prior", "nothing.yaml"), "nothing.yaml"),
         (("--out", "."), "folder"),
         (("--price", -1, 1), "prices"),
+        (("--thought-tags", "<so>", " "), "thought tags"),
     ],
 )
 def test_calls_that_make_no_sense(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cattune import phrase_search
 from cattune.examples import METHODS
 from cattune.folding import fold
 from cattune.phrase_search import Found, Phrase, SearchText
@@ -187,6 +188,53 @@ def test_places_that_are_nearly_as_similar_are_all_given() -> None:
 
 
 # --- quotes
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "**4** pens",
+        "4 **pens**",
+        "**4 pens**",
+        "*4* `pens`",
+        "__4__ _pens_",
+        "***4*** ~~pens~~",
+        "**_4_ pens**",
+        "``4 pens``",
+        "**4**\u00a0PENS",
+    ],
+)
+def test_markdown_around_the_words_of_a_phrase_is_no_part_of_it(phrase: str) -> None:
+    result = search("Ann has 4 pens, 14 pens. ", phrase)
+    assert result.places == [(8, 14)]
+    assert result.method == "loose" and 0.9 < result.score < 0.99
+
+
+def test_markdown_that_the_text_has_is_found_as_it_is() -> None:
+    assert found("Ann has 4 pens and **4** pens. ", "**4** pens") == ["exact", "**4** pens"]
+    assert found("call __init__ or init", "__init__") == ["exact", "__init__"]
+    assert found("It is 2 * 3 * 4 or 234 or 2 3 4. ", "2*3*4") == ["loose", "2 * 3 * 4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [("It is 234. ", "2*3*4"), ("It is abc. ", "a_b_c"), ("14 pens", "**4** pens"), ("4 pens", "**")],
+)
+def test_marks_that_are_no_emphasis_stay(text: str, phrase: str) -> None:
+    assert search(text, phrase).places == []
+
+
+def test_a_quote_may_hold_markdown() -> None:
+    assert search("Ann has 4. Bob has 4. ", "4", "**Bob** has 4").places == [(19, 20)]
+
+
+def test_a_phrase_far_longer_than_the_text_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{len(text)} characters are searched")
+
+    monkeypatch.setattr(phrase_search, "fold", refuse)
+    monkeypatch.setattr(phrase_search, "without_emphasis", refuse)
+    assert search("Ann has 4 pens. ", "4 pens " * 100, quote="4 pens " * 100).places == []
 
 
 def test_a_quote_tells_which_occurrence_is_meant() -> None:

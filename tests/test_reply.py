@@ -24,13 +24,14 @@ from cattune.annotation.judgement import (
     anchored,
     judge,
 )
-from cattune.annotation.loose_json import MOST_DEPTH, find_objects
+from cattune.annotation.reading.loose_json import MOST_DEPTH, find_objects
 from cattune.annotation.reply import (
     ADVICE,
     CONTRADICTORY,
     EMPTY,
     MALFORMED,
     MOST_CHARACTERS,
+    MOST_PHRASES,
     NO_JSON,
     REFUSAL,
     TOO_LONG,
@@ -94,6 +95,8 @@ def reason(text: str) -> str:
         REPLY.replace('"effect": "6"', '"effect": 6'),
         f'{{"thought": "easy, {{"}} {REPLY}',
         f"[{REPLY}]",
+        f'<tool_call>{{"name": "links", "arguments": {REPLY}}}</tool_call>',
+        json.dumps({"name": "links", "parameters": REPLY}),
     ],
 )
 def test_tolerated(text: str) -> None:
@@ -187,6 +190,7 @@ def test_whatever_the_phrases_are_they_come_back(links: list[tuple[str, list[str
         (REPLY.replace('"links"', '"more_links": [{"effect": "6", "causes": ["Ann"]}], "links"'), WRONG_SHAPE),
         ('[{"effect": "6", "causes": ["Ann"]}]', WRONG_SHAPE),
         ('{"links": []}', WRONG_SHAPE),
+        (json.dumps({"name": "links", "arguments": "none"}), WRONG_SHAPE),
         ('{"error": "I cannot do this"}', WRONG_SHAPE),
         (REPLY.replace(TAG, "00000000"), WRONG_EXAMPLE),
         (REPLY.replace(TAG, ""), WRONG_EXAMPLE),
@@ -197,6 +201,14 @@ def test_whatever_the_phrases_are_they_come_back(links: list[tuple[str, list[str
 )
 def test_refused(text: str, expected: str) -> None:
     assert reason(text) == expected
+
+
+def test_a_list_without_end_is_refused_before_it_is_searched() -> None:
+    causes = [f"no cause {number}" for number in range(20_000)]
+    assert reason(json.dumps({"example": TAG, "links": [{"effect": "6", "causes": causes}]})) == TOO_LONG
+    links = [{"effect": "6", "causes": []}] * (MOST_PHRASES + 1)
+    assert reason(json.dumps({"example": TAG, "links": links})) == TOO_LONG
+    assert len(read_reply(json.dumps({"example": TAG, "links": links[:MOST_PHRASES]}), TAG)) == MOST_PHRASES
 
 
 def test_every_reason_has_advice() -> None:

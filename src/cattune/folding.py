@@ -7,6 +7,7 @@ between two letters or digits. A character that would become a digit, as the sup
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,6 +27,10 @@ _SAME = {
 
 _CONTINUES = frozenset(map(chr, (*range(0xFE00, 0xFE10), 0x200C, 0x200D)))
 """Variation selectors and joiners: they belong to the character before them, and are not seen."""
+
+
+_EMPHASIS = re.compile(r"(?<!\w)(([*_`~])\2{0,2})(?!\s|\2)((?:(?!\2).)+)(?<!\s)\1(?!\w)", re.DOTALL)
+_MOST_NESTED = 3
 
 
 class Folded(NamedTuple):
@@ -77,6 +82,13 @@ def fold(text: str) -> Folded:
             starts.append(position)
             ends.append(position + 1)
     return Folded("".join(letters), starts, ends)
+
+
+def without_emphasis(text: str) -> str:
+    """A text without Markdown's marks around words: "4 pens" for "**4** _pens_". Those inside a word stay: "2*3*4"."""
+    for _ in range(_MOST_NESTED):
+        text = _EMPHASIS.sub(r"\3", text)
+    return text
 
 
 @lru_cache(maxsize=1 << 14)

@@ -15,8 +15,10 @@ from cattune.annotation.assistant.chat_protocol import LENGTH, REFUSED
 from cattune.annotation.judgement import Judgement, judge
 from cattune.annotation.prior import Prior
 from cattune.annotation.prompt import PROMPT_VERSION, ChatMessage, build_messages, example_tag, repair_messages
+from cattune.annotation.reading.thoughts import ThoughtTags
 from cattune.annotation.reply import REFUSAL, TRUNCATED, ReplyError, read_reply
 from cattune.annotation.storage.store import Failure, Reply, request_key
+from cattune.errors import ConfigError
 from cattune.examples import FAILED, Example, RefusedLink
 from cattune.io import shown
 
@@ -30,12 +32,22 @@ class Task:
         model: which assistant.
         parameters: sent with every request.
         repair: whether a reply with problems is asked for once more.
+        thought_tags: what opens and closes the model's thoughts, beside the tags that are known. It is no part of what
+            is asked, so that stored replies can be read anew.
+
+    Raises:
+        ConfigError: a thought tag is blank.
     """
 
     prior: Prior
     model: str
     parameters: Mapping[str, Any]
     repair: bool = True
+    thought_tags: ThoughtTags | None = None
+
+    def __post_init__(self) -> None:
+        if self.thought_tags is not None and not all(tag.strip() for tag in self.thought_tags):
+            raise ConfigError("thought tags are what opens a thought and what closes it; neither can be blank")
 
     @property
     def source(self) -> str:
@@ -128,7 +140,7 @@ def _verdict(task: Task, example: Example, request: Request, got: Reply | Failur
             raise ReplyError(TRUNCATED, "The reply was cut off at the limit on output tokens.")
         if got.finish_reason == REFUSED:
             raise ReplyError(REFUSAL, f"The request was declined: {shown(got.text, 200)}")
-        links = read_reply(got.text, example_tag(example))
+        links = read_reply(got.text, example_tag(example), task.thought_tags)
     except ReplyError as error:
         failure = Failure(request.key, error.reason, error.detail, got.text)
         return _Verdict(None, error.reason, (error.detail,), failure)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cattune import grounding
+from cattune.annotation.reading.escapes import Escapes
 from cattune.examples import CausalLink, Example, RefusedLink, Span
 from cattune.grounding import ground_links
 from cattune.io import shown
@@ -91,6 +92,8 @@ def judge(
         options: the prior's; None for the defaults.
     """
     options = options or Options()
+    escapes = Escapes("".join(example.fields.values()))
+    links = [(escapes.meant(effect), tuple(map(escapes.meant, causes))) for effect, causes in links]
     over = [RefusedLink(effect.text, None, OVER_LIMIT) for effect, _ in links[options.max_links :]]
     meant = [(anchored(example, effect, options), causes) for effect, causes in links[: options.max_links]]
     grounded = ground_links(example.fields, meant, source=source)

@@ -1,8 +1,8 @@
 """An assistant's reply becomes links in words, or an error that says what to do about it.
 
 The server holds a reply to `prompt.REPLY_SCHEMA` where it can. Where it cannot, this reads what models write instead:
-prose or a code fence around the object, one link where a list was meant, a number for a phrase. It never guesses at
-what is missing.
+thoughts, prose or a code fence around the object, a tool call, one link where a list was meant, a number for a phrase.
+It never guesses at what is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from cattune.annotation.judgement import LinkInWords
-from cattune.annotation.loose_json import Found, find_objects
+from cattune.annotation.reading.loose_json import Found, find_objects
+from cattune.annotation.reading.thoughts import ThoughtTags, after_thoughts
 from cattune.errors import DataError
 from cattune.io import shown
 from cattune.phrase_search import Phrase
@@ -45,14 +46,15 @@ ADVICE: Mapping[str, str] = {
 MOST_CHARACTERS = 500_000
 """A longer reply is not read: the annotation of a text of 10,000 characters has a twentieth of that."""
 
+MOST_PHRASES = 2_000
+"""A reply that names more effects and causes is of a model that does not stop: priors ask for 100 links at most."""
+
 # The openings of refusals that models are trained to give; anything else without JSON is NO_JSON.
 _REFUSAL = re.compile(
     r"\W*(?:(?:i['’]?m|i am|we['’]?re)\s+(?:\w+\s+)?(?:sorry|unable|not able)|sorry\b|i\s+apologi[sz]e"
     r"|(?:i|we)\s+(?:can(?:['’]?t|not)|won['’]?t|(?:must|have to)\s+(?:decline|refuse))|as an ai\b)",
     re.IGNORECASE,
 )
-_THOUGHT = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
-_THINKING = re.compile(r"\s*<think(?:ing)?>")
 
 
 class ReplyError(DataError):
@@ -113,21 +115,26 @@ class Reply(_Model):
     links: Annotated[list[LinkReply], BeforeValidator(_as_list)]
 
 
-def read_reply(text: str, tag: str) -> list[LinkInWords]:
+def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> list[LinkInWords]:
     """The links that a reply names.
 
     Args:
         text: the reply, as it came.
         tag: the tag of the example that was asked about (`prompt.example_tag`).
+        thought_tags: what opens and closes the model's thoughts, beside the tags that are known.
 
     Raises:
         ReplyError: It is empty, cut off, no JSON, of another shape, about another example, or says two things.
     """
     if len(text) > MOST_CHARACTERS:
         raise ReplyError(TOO_LONG, f"The reply has {len(text)} characters, more than {MOST_CHARACTERS}.")
-    said = _without_thoughts(text.replace("\ufeff", "")).strip()
+    text = text.replace("\ufeff", "").strip()
+    said = after_thoughts(text, lambda value: _cites(value, tag), thought_tags)
+    if said is None:
+        raise ReplyError(TRUNCATED, "The reply ends before the model has done thinking.")
+    said = said.strip()
     if not said:
-        raise ReplyError(EMPTY, "The reply is empty.")
+        raise ReplyError(EMPTY, "Nothing follows the model's thought." if text else "The reply is empty.")
     found = list(find_objects(said))
     if not found:
         if said.endswith("{"):
@@ -139,13 +146,17 @@ def read_reply(text: str, tag: str) -> list[LinkInWords]:
     return _one_of([reply for reply in replies if isinstance(reply, Reply)], replies, tag)
 
 
-def _without_thoughts(text: str) -> str:
-    """The text after what a thinking model wrote to itself."""
-    if thought := _THOUGHT.match(text):
-        return text[thought.end() :]
-    if _THINKING.match(text):
-        raise ReplyError(TRUNCATED, "The reply ends before the model has done thinking.")
-    return text
+def _cites(value: dict[str, Any], tag: str) -> bool:
+    """Whether an object is a reply for this tag, as far as it says so itself."""
+    return str(_arguments(value).get("example")).strip().lower() == tag
+
+
+def _arguments(value: dict[str, Any]) -> dict[str, Any]:
+    """What a tool call hands over, where the object is one that was written out."""
+    given = value.get("arguments", value.get("parameters"))
+    if isinstance(given, str):
+        given = next((found.value for found in find_objects(given)), None)
+    return given if isinstance(given, dict) and "links" not in value else value
 
 
 def _objects(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
@@ -169,7 +180,7 @@ def _objects(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
 def _shape(value: dict[str, Any]) -> Reply | str:
     """The reply that an object is, or why it is none."""
     try:
-        return Reply.model_validate(value)
+        return Reply.model_validate(_arguments(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
@@ -187,7 +198,11 @@ def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[L
         raise ReplyError(WRONG_SHAPE, f"The reply is not of the form that was asked for: {wrong[0]}.")
     if any(reply.links != ours[0].links for reply in ours):
         raise ReplyError(CONTRADICTORY, f"The reply annotates the example {len(ours)} times, not alike; give one.")
-    return [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].links]
+    links = [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].links]
+    phrases = len(links) + sum(len(causes) for _, causes in links)
+    if phrases > MOST_PHRASES:
+        raise ReplyError(TOO_LONG, f"The reply names {phrases} phrases, more than {MOST_PHRASES}.")
+    return links
 
 
 def _tag(reply: Reply) -> str:

@@ -75,6 +75,12 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         help="seconds of silence before a request is sent again (default: 120)",
     )
     add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
+    add(
+        "--thought-tags",
+        nargs=2,
+        metavar=("OPEN", "CLOSE"),
+        help="what stands around the model's thoughts, where that is none of the usual tags, such as <think> </think>",
+    )
     add("--repair", type=int, choices=(0, 1), default=1, help="ask once more where a reply has problems (default: 1)")
 
     how = parser.add_argument_group("how much")

@@ -39,7 +39,8 @@ def annotate(args: argparse.Namespace) -> int:
     costs = Costs(_price(args), args.budget, args.parameters)
     check_options(args)
 
-    task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair))
+    tags = tuple(args.thought_tags) if args.thought_tags else None
+    task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair), tags)
     found = check_input(args.file)
     if found.with_links:
         some = counted(found.with_links, "example has", "examples have")

@@ -1,9 +1,11 @@
-"""Finds the JSON objects in what a language model wrote: in a code fence, between sentences, with a comma too many.
+r"""Finds the JSON objects in what a language model wrote: in a code fence, between sentences, with a comma too many.
 
-Only such faults are mended as leave one reading: what stands around the objects, a comma before a closing bracket, line
-breaks inside strings. Libraries that repair JSON (json-repair, the partial modes of pydantic and others) also close
-what was never closed, and guess where a quotation mark is missing. A reply that was cut off would then come out
-well-formed, with fewer links than the model named, and nobody would know. Here it is an error.
+Only such faults are corrected as leave one reading: what stands around the objects, a comma before a closing bracket,
+line breaks inside strings, and a backslash before a character that JSON has no escape for, as in `"\sqrt"`: it is
+meant as one (`escapes` deals with those that JSON reads otherwise, as in `"\frac"`). Libraries that repair JSON
+(json-repair, the partial modes of pydantic and others) also close what was never closed, and guess where a quotation
+mark is missing. A reply that was cut off would then come out well-formed, with fewer links than the model named, and
+nobody would know. Here it is an error.
 
 Every pass is linear in the text and none is recursive.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from cattune.io import shown
@@ -24,6 +26,7 @@ MOST_DEPTH = 32
 _OPENING = re.compile(r'\{(?=\s*")')  # a brace of prose or of a set is no object
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}"]', re.DOTALL)
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"|,(?=\s*[\]}])', re.DOTALL)
+_ESCAPE = re.compile(r'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|.)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +35,28 @@ class Found:
 
     Args:
         text: the stretch.
+        start: where it begins.
         value: the object; None if it is none.
         problem: why it is none, in words; empty if it is one.
         is_cut: whether the text ends before the object does.
     """
 
     text: str
+    start: int = 0
     value: dict[str, Any] | None = None
     problem: str = ""
     is_cut: bool = False
 
 
-def find_objects(text: str) -> Iterator[Found]:
-    """The outermost objects, in order; numbers in them are the text that was written."""
-    position = 0
+def find_objects(text: str, position: int = 0) -> Iterator[Found]:
+    """The outermost objects from a position on, in order; numbers in them are the text that was written."""
     while opening := _OPENING.search(text, position):
         start = opening.start()
         end, depth = _end_of(text, start)
         if end is None:
-            yield Found(text[start:], problem="its brackets or quotation marks do not close", is_cut=depth > 0)
+            yield Found(text[start:], start, problem="its brackets or quotation marks do not close", is_cut=depth > 0)
             return
-        yield _read(text[start:end], depth)
+        yield replace(_read(text[start:end], depth), start=start)
         position = end
 
 
@@ -81,9 +85,9 @@ def _read(stretch: str, depth: int) -> Found:
         return Found(stretch, problem=f"it is nested more than {MOST_DEPTH} deep")
     try:
         try:
-            return Found(stretch, _parse(stretch))
+            return Found(stretch, value=_parse(stretch))
         except json.JSONDecodeError:
-            return Found(stretch, _parse(_STRING_OR_COMMA.sub(_without_comma, stretch)))
+            return Found(stretch, value=_parse(_STRING_OR_COMMA.sub(_corrected, stretch)))
     except UnicodeEncodeError:
         return Found(stretch, problem="it holds half of a surrogate pair (\\ud800 to \\udfff), which is no character")
     except json.JSONDecodeError as error:
@@ -101,8 +105,13 @@ def _parse(text: str) -> dict[str, Any]:
     return value
 
 
-def _without_comma(match: re.Match[str]) -> str:
-    return "" if match[0] == "," else match[0]
+def _corrected(match: re.Match[str]) -> str:
+    """A string whose every backslash is a JSON escape, or nothing for a comma."""
+    return "" if match[0] == "," else _ESCAPE.sub(_escaped, match[0])
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0] if match[1] else f"\\{match[0]}"
 
 
 def _refuse_constant(text: str) -> NoReturn:
