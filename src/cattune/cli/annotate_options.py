@@ -64,7 +64,13 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("--local", action="store_true", help="--model is a folder with a transformers model, run in this process")
     add("--trust-remote-code", action="store_true", help="--local: let code that the model's folder brings along run")
-    add("--concurrency", type=int, default=16, metavar="N", help="requests under way at once (default: %(default)s)")
+    add(
+        "--concurrency",
+        type=int,
+        default=16,
+        metavar="N",
+        help="the most requests under way at once, if the server bears so many (default: %(default)s)",
+    )
     add("--requests-per-minute", type=float, metavar="N", help="send no more than this")
     add("--tokens-per-minute", type=float, metavar="N", help="of prompts and replies, send no more than about this")
     add(
@@ -72,7 +78,7 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         type=float,
         default=120.0,
         metavar="S",
-        help="seconds of silence before a request is sent again (default: 120)",
+        help="seconds of silence, the server's queue left out, before a request is sent again (default: 120)",
     )
     add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
     add(

@@ -19,7 +19,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from cattune.annotation.assistant.chat_protocol import (
     FORMATS,
@@ -44,6 +44,7 @@ from cattune.annotation.assistant.endpoint import (
     without_login,
 )
 from cattune.annotation.assistant.limits import Limits
+from cattune.annotation.assistant.patience import Patience
 from cattune.errors import CattuneError, ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
@@ -80,6 +81,12 @@ class Unanswered(Exception):
         self.detail = detail
 
 
+_Outcome: TypeAlias = "Answer | tuple[Unanswered, float | None] | None"
+
+_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
+"""What a server that has too much to do answers."""
+
+
 class Assistant:
     """An assistant model behind a chat endpoint.
 
@@ -90,7 +97,7 @@ class Assistant:
         key_variable: the environment variable that holds the key. It may be unset where `base_url` is given.
         parameters: sent with every request, such as {"temperature": 0}.
         limits: how fast; shared by all who ask.
-        timeout_s: how long a server may be silent in the middle of a request.
+        timeout_s: how long a server may be silent about a request that waits for no other one (`patience`).
         connect_timeout_s: how long a connection may take.
         max_retries: how often a request is tried again.
         tell: is told what the user should know, in a sentence.
@@ -124,10 +131,11 @@ class Assistant:
         self._max_retries = max_retries
         self._tell = tell
         self._format = 0
+        self._patience = Patience(timeout_s, lambda: self.limits.pace.usual_s)
         self._answered = False
         self._refused = self._given_up = 0
         check_address(base_url)
-        self._http, self._url = open_client(base_url, self._secret, timeout_s, connect_timeout_s)
+        self._http, self._url = open_client(base_url, self._secret, connect_timeout_s)
         self._where = without_login(self._url.removesuffix("chat/completions"))
 
     async def ask(self, messages: Sequence[Mapping[str, str]], tokens: float = 0.0) -> Answer:
@@ -147,11 +155,7 @@ class Assistant:
         wait, tries = 0.0, 0
         while tries <= self._max_retries:
             await self.limits.sleep(wait)
-            await self.limits.wait(tokens)
-            if tries:
-                self.sent[failure.reason] += 1
-            self.sent["requests"] += 1
-            outcome = await self._try(messages)
+            outcome = await self._in_turn(messages, tokens, failure.reason if tries else "")
             if isinstance(outcome, Answer):
                 self._answered, self._given_up = True, 0
                 self._correct(outcome, tokens)
@@ -167,7 +171,7 @@ class Assistant:
                 wait = 0.0
                 self._pause(asked_to_wait, failure.reason)
         self._given_up += 1
-        if self._given_up >= max(3, self.limits.concurrency):
+        if self._given_up >= max(3, self.limits.pace.limit):
             given_up = f"({failure}): {self._given_up} requests in a row were given up, each tried {tries} x"
             raise self._no_answer(f"{'has stopped answering' if self._answered else 'does not answer'} {given_up}")
         raise failure
@@ -176,7 +180,21 @@ class Assistant:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _try(self, messages: Sequence[Mapping[str, str]]) -> Answer | tuple[Unanswered, float | None] | None:
+    async def _in_turn(self, messages: Sequence[Mapping[str, str]], tokens: float, again: str) -> _Outcome:
+        """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
+        try:
+            async with self.limits.turn(tokens, bool(again)) as turn, self._patience.watched():
+                if again:
+                    self.sent[again] += 1
+                self.sent["requests"] += 1
+                outcome = await self._try(messages)
+                turn.is_answered = isinstance(outcome, Answer)
+                turn.is_overload = isinstance(outcome, tuple) and outcome[0].reason in _OVERLOAD
+                return outcome
+        except TimeoutError:
+            return Unanswered("time-out", "the server was silent for too long"), None
+
+    async def _try(self, messages: Sequence[Mapping[str, str]]) -> _Outcome:
         """An answer; or what went wrong and the wait that was asked for; or None, to be asked again in another way."""
         import httpx2
 

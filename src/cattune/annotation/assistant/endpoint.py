@@ -76,7 +76,7 @@ def without_login(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def open_client(base_url: str | None, key: str, timeout_s: float, connect_timeout_s: float) -> tuple[AsyncClient, str]:
+def open_client(base_url: str | None, key: str, connect_timeout_s: float) -> tuple[AsyncClient, str]:
     """The HTTP client that the SDK would use, with its headers and the key, and the address of chat completions.
 
     The SDK's own way to send a request takes three times as long as the request itself; its retries, which would be
@@ -92,7 +92,7 @@ def open_client(base_url: str | None, key: str, timeout_s: float, connect_timeou
             "an assistant model is asked through the openai package, which is not installed; "
             "pip install 'causal-attention-tuning[annotate]'"
         ) from None
-    timeout = Timeout(timeout_s, connect=connect_timeout_s)
+    timeout = Timeout(None, connect=connect_timeout_s)  # how long a server may be silent: see `patience`
     try:
         http = DefaultAioHttpClient(timeout=timeout)
     except RuntimeError:  # without aiohttp, the other one, which takes more time for a request

@@ -1,8 +1,10 @@
-"""How fast an assistant model may be asked: requests and tokens a minute, and pauses that the server asks for.
+"""How fast an assistant model may be asked: requests under way, requests and tokens a minute, pauses that it asks for.
 
 A rate spaces what it lets through evenly and saves nothing up, so that no minute of the clock has more than it should;
 only the first `BURST_S` seconds' worth may go at once. Tokens are not known before a reply is there: what is let
 through is an estimate, and what it was wrong by is made good for those that follow.
+
+How many requests may be under way at once is found out (`concurrency`).
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from cattune.annotation.assistant.concurrency import Concurrency
 from cattune.errors import ConfigError
 
 BURST_S = 1.0
@@ -60,11 +66,24 @@ class Rate:
             self._free_at += difference / self._per_second
 
 
+@dataclass(slots=True)
+class Turn:
+    """One request that is sent; whoever sends it says what comes of it.
+
+    Args:
+        is_answered: how long it takes says how much the server bears.
+        is_overload: the server has too much to do.
+    """
+
+    is_answered: bool = False
+    is_overload: bool = False
+
+
 class Limits:
     """The limits of one run, shared by all of its workers.
 
     Args:
-        concurrency: requests under way at once, >= 1.
+        concurrency: the most requests under way at once, >= 1; how many there are is found out.
         requests_per_minute: > 0, or None.
         tokens_per_minute: of prompts and replies, > 0, or None.
 
@@ -88,8 +107,65 @@ class Limits:
         self._requests = Rate(requests_per_minute, clock)
         self._tokens = Rate(tokens_per_minute, clock)
         self._clock = clock
+        self.pace = Concurrency(concurrency)
         self._resume_at = clock()
         self._halted = False
+        self._turns = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def turn(self, tokens: float, again: bool = False) -> AsyncIterator[Turn]:
+        """A block that sends one request of about so many tokens, when it may be sent, and waits for its answer.
+
+        Args:
+            tokens: the reply's included.
+            again: whether it was sent before; such ones are first.
+
+        Raises:
+            Halted, ConfigError: as in `wait`.
+        """
+        await self._take_turn(again)
+        try:
+            await self.wait(tokens)
+            turn, sent = Turn(), self.pace.sent(self._clock())
+            try:
+                yield turn
+            except TimeoutError:
+                turn.is_overload = True
+                raise
+            finally:
+                if turn.is_answered:
+                    self.pace.answered(sent, self._clock())
+                else:
+                    self.pace.failed(sent, turn.is_overload)
+        finally:
+            self._turns -= 1
+            self._give_turns()
+
+    async def _take_turn(self, again: bool) -> None:
+        """Wait until fewer requests are under way than the server bears, in order."""
+        if self._turns < self.pace.limit and not self._queue:
+            self._turns += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._queue.appendleft if again else self._queue.append)(place)
+        try:
+            while not place.done():
+                if self._halted:
+                    raise Halted
+                await asyncio.wait((place,), timeout=_SLICE_S)
+        except BaseException:
+            if place.done():
+                self._turns -= 1
+            else:
+                self._queue.remove(place)
+            self._give_turns()
+            raise
+
+    def _give_turns(self) -> None:
+        while self._queue and self._turns < self.pace.limit:
+            self._turns += 1
+            self._queue.popleft().set_result(None)
 
     async def wait(self, tokens: float) -> None:
         """Return when a request of about so many tokens, the reply's included, may be sent.
