@@ -413,7 +413,7 @@ class TestADiskThatFails:
     def test_at_the_end(
         self, data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, where: str
     ) -> None:
-        folder, save, write = tmp_path / "run", Trainer.save_model, "cattune.experiments.job.write_json"
+        folder, save, write = tmp_path / "run", Trainer.save_model, "cattune.experiments.run_job.write_json"
 
         def fail(*args: Any, **kwargs: Any) -> None:
             raise Rust("I/O error: No space left on device (os error 28)")

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     given = read_words([word for word in words if word != "--json"])
 
     from cattune.cli.progress import progress_bars, say
-    from cattune.experiments.job import TrainJob, run_job
+    from cattune.experiments.job import TrainJob
+    from cattune.experiments.run_job import run_job
 
     job = TrainJob.from_dict(given)
     with progress_bars() as update:
