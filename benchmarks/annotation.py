@@ -39,7 +39,8 @@ from typing import Any
 
 from cattune import Example, save_examples
 from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import RESPONSE_FORMAT, build_messages, example_tag, reply_text
+from cattune.annotation.prompt import build_messages, example_tag, reply_text
+from cattune.annotation.reply_form import response_format
 from cattune.io import write_json
 from cattune.phrase_search import Phrase
 from cattune.provenance import provenance
@@ -147,7 +148,7 @@ def bodies(folder: Path) -> list[dict[str, Any]]:
     from cattune.annotation.inputs import iter_examples
 
     prior = load_prior(PRIOR)
-    fixed = {"model": MODEL, **PARAMETERS, "response_format": RESPONSE_FORMAT}
+    fixed = {"model": MODEL, **PARAMETERS, "response_format": response_format(prior)}
     return [{**fixed, "messages": build_messages(prior, example)} for example in iter_examples(folder / "in.jsonl")]
 
 

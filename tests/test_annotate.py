@@ -178,11 +178,16 @@ def test_equal_texts_are_asked_once_even_at_the_same_time(tmp_path: Path) -> Non
     assert set(asker.asked.values()) == {2}  # each with its repair
 
 
-def test_repair_shows_the_reply_and_what_is_wrong_with_it(tmp_path: Path) -> None:
-    def first_invents_a_cause(tag: str, attempt: int, good: str) -> str:
-        return good if attempt > 1 else good.replace("Weight: ", "Shoe size: ")
+def without_the_answer(reply: str) -> str:
+    """The reply with an effect that is not in the text: no link is left, and it is asked for again."""
+    return reply.replace('"effect": "', '"effect": "Shoe size ')
 
-    asker = StandIn(behaviour=first_invents_a_cause)
+
+def test_repair_shows_the_reply_and_what_is_wrong_with_it(tmp_path: Path) -> None:
+    def first_invents_an_effect(tag: str, attempt: int, good: str) -> str:
+        return good if attempt > 1 else without_the_answer(good)
+
+    asker = StandIn(behaviour=first_invents_an_effect)
     results, annotator = annotate(tmp_path, asker)
     assert spans(results) == spans(EXAMPLES)
     assert not any(example.refused for example in results)
@@ -192,28 +197,56 @@ def test_repair_shows_the_reply_and_what_is_wrong_with_it(tmp_path: Path) -> Non
     assert "not in the text" in repair[-1]["content"]
 
 
-def test_without_repair_the_first_reply_counts(tmp_path: Path) -> None:
+def test_what_the_answers_link_lacks_is_not_asked_for_again(tmp_path: Path) -> None:
     asker = StandIn(behaviour=lambda tag, attempt, good: good.replace("Weight: ", "Shoe size: "))
-    results, annotator = annotate(tmp_path, asker, task=replace(TASK, repair=False))
+    results, annotator = annotate(tmp_path, asker)
     assert asker.asked.total() == 40
     assert all(len(example.links[0].causes) == 2 for example in results)
     assert annotator.summary.refused == {"cause is not in the text": 40}
 
 
+@pytest.mark.parametrize("by_prior", [True, False])
+def test_without_repair_the_first_reply_counts(tmp_path: Path, by_prior: bool) -> None:
+    prior = replace(TASK.prior, options=replace(TASK.prior.options, repair=False))
+    task = replace(TASK, prior=prior) if by_prior else replace(TASK, repair=False)
+    asker = StandIn(behaviour=lambda tag, attempt, good: without_the_answer(good))
+    results, annotator = annotate(tmp_path, asker, task=task)
+    assert asker.asked.total() == 40
+    assert not any(example.links for example in results)
+    assert annotator.summary.refused == {"effect is not in the text": 40}
+
+
+def test_the_run_has_the_last_word_on_repair(tmp_path: Path) -> None:
+    prior = replace(TASK.prior, options=replace(TASK.prior.options, repair=False))
+    asker = StandIn(behaviour=lambda tag, attempt, good: good if attempt > 1 else without_the_answer(good))
+    annotate(tmp_path, asker, task=replace(TASK, prior=prior, repair=True))
+    assert set(asker.asked.values()) == {2}
+
+
 def test_a_repair_that_is_worse_is_not_taken(tmp_path: Path) -> None:
     def worse(tag: str, attempt: int, good: str) -> str:
-        return good.replace("Weight: ", "Shoe size: ") if attempt == 1 else f'{{"example": "{tag}", "links": []}}'
+        return without_the_answer(good) if attempt == 1 else "What?"
 
-    results, annotator = annotate(tmp_path, StandIn(behaviour=worse))
-    assert all(len(example.links) == 1 for example in results)
+    _, annotator = annotate(tmp_path, StandIn(behaviour=worse))
+    assert (annotator.summary.without_links, annotator.summary.failed) == (40, {})
     assert annotator.summary.repaired == 0
+
+
+def test_a_reply_that_is_cut_off_is_not_asked_for_again(tmp_path: Path) -> None:
+    asker = StandIn(behaviour=lambda tag, attempt, good: Answer(good[:40], "length", 100, 1234))
+    results, annotator = annotate(tmp_path, asker)
+    assert asker.asked.total() == 40
+    assert annotator.summary.failed == {"truncated": 40}
+    assert "cut off after 1,234 tokens" in annotator.summary.failures[0][2]
+    with Store(tmp_path / "store") as store:
+        assert {failure.raw for failure, *_ in store.failures()} == {good_reply(example)[:40] for example in EXAMPLES}
 
 
 CONTENT = {
     "refusal": "I'm sorry, but I can't help with that.",
     "no_json": "Die Antwort hängt vom Gewicht, vom Sport und vom Rauchen ab.",
     "empty": "  ",
-    "truncated": Answer('{"example": "0', "length", 100, 10),
+    "truncated": '{"example": "0',
     "wrong_example": '{"example": "00000000", "links": []}',
     "wrong_shape": '{"links": "Weight"}',
 }
@@ -276,11 +309,11 @@ def test_a_repair_without_a_reply_is_asked_again(tmp_path: Path) -> None:
     def no_repair(tag: str, attempt: int, good: str) -> Any:
         if tag != bad:
             return good
-        return Unanswered("time-out", "silent") if attempt > 1 else good.replace("Weight: ", "Shoe size: ")
+        return Unanswered("time-out", "silent") if attempt > 1 else without_the_answer(good)
 
     results, annotator = annotate(tmp_path, StandIn(behaviour=no_repair))
     assert (annotator.summary.failed, annotator.summary.unanswered) == ({}, 1)
-    assert len(results[3].links[0].causes) == 2
+    assert not results[3].links
     again = StandIn()
     results, _ = annotate(tmp_path, again)
     assert again.asked == {bad: 1}

@@ -19,7 +19,8 @@ import pytest
 from assistant_server import read_log, running, write_replies
 
 from cattune import Example, load_examples, save_examples
-from cattune.annotation import Store
+from cattune.annotation import Store, load_prior, output_limit
+from cattune.annotation.reply_form import OUTPUT_LIMITS
 from cattune.cli import main as cli
 from cattune.errors import ConfigError
 from cattune.stg import load_game, make_split
@@ -391,6 +392,9 @@ def test_dry_run_needs_no_key_and_no_network(folder: Folder) -> None:
     [
         (("--budget", 1), "--price"),
         (("--limit", 0), "--limit"),
+        (("--max-output-tokens", 0), "--max-output-tokens"),
+        (("--max-output-tokens", 9, "--parameters", '{"max_tokens": 9}'), "give one of them"),
+        (("--answer-first", 2), "--answer-first"),
         (("--concurrency", 0), "concurrency"),
         (("--timeout", 0), "--timeout"),
         (("--batch", "send", "x"), "--batch"),
@@ -414,6 +418,30 @@ def test_calls_that_make_no_sense(
     assert status == 2
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ((), {"max_tokens": output_limit(load_prior("tabular_risk"))}),
+        (("--max-output-tokens", 99), {"max_tokens": 99}),
+        (("--parameters", '{"max_completion_tokens": 7}'), {"max_completion_tokens": 7}),
+    ],
+)
+def test_every_request_has_a_limit_and_the_form_that_the_options_say(
+    folder: Folder, options: tuple[object, ...], limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+
+    def assistant(model: str, form: dict[str, Any], **settings: Any) -> None:
+        made.update(settings, form=form["json_schema"]["schema"])
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("cattune.annotation.assistant.client.Assistant", assistant)
+    for answer_first in ((), ("--answer-first", 0), ("--answer-first", 1)):
+        assert annotate(folder, "http://127.0.0.1:9/v1", *options, *answer_first) == 2
+        assert {key: value for key, value in made["parameters"].items() if key in OUTPUT_LIMITS} == limit
+        assert ("answer" in made["form"]["properties"]) == (answer_first == ("--answer-first", 1))
 
 
 @pytest.mark.parametrize(

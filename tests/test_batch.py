@@ -14,9 +14,10 @@ from assistant_server import completion
 
 from cattune import Example, load_examples, save_examples
 from cattune.annotation.batch import URL, collect, read_results, write_requests
-from cattune.annotation.course import Task
+from cattune.annotation.course import Task, course
 from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import RESPONSE_FORMAT, example_tag, reply_text
+from cattune.annotation.prompt import example_tag, reply_text
+from cattune.annotation.reply_form import output_limit, response_format
 from cattune.annotation.storage.store import Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import main as cli
@@ -25,6 +26,7 @@ from cattune.phrase_search import Phrase
 from cattune.stg import load_game, make_split
 
 TASK = Task(load_prior("tabular_risk"), "m", {"temperature": 0})
+RESPONSE_FORMAT = response_format(TASK.prior)
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 12, seed=0)
 
 Answer = Callable[[dict[str, Any]], Any]
@@ -71,7 +73,21 @@ def test_requests_are_those_of_the_batch_service(tmp_path: Path) -> None:
         assert (request["method"], request["url"]) == ("POST", URL)
         body = request["body"]
         assert (body["model"], body["temperature"], body["response_format"]) == ("m", 0, RESPONSE_FORMAT)
+        assert body["max_completion_tokens"] == output_limit(TASK.prior)
         assert len(request["custom_id"]) == 64
+
+
+@pytest.mark.parametrize("parameters", [{"max_tokens": 50}, {"max_completion_tokens": 50}])
+def test_a_batch_has_one_limit_on_output(tmp_path: Path, parameters: dict[str, int]) -> None:
+    with Store(tmp_path / "store") as store:
+        task = replace(TASK, parameters=parameters)
+        write_requests(tmp_path / "requests", task, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
+        assert {key: lines(tmp_path / "requests")[0]["body"].get(key) for key in parameters} == parameters
+        assert "max_tokens" in parameters or "max_tokens" not in lines(tmp_path / "requests")[0]["body"]
+        write_requests(tmp_path / "again", TASK, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
+    assert lines(tmp_path / "again")[0]["body"]["max_completion_tokens"] == 60
+    keys = [line["custom_id"] for line in lines(tmp_path / "again")]
+    assert keys == [next(course(TASK, example)).key.hex() for example in EXAMPLES], "the limit is no part of the key"
 
 
 def test_results_in_any_order_give_the_links_in_the_order_of_the_input(tmp_path: Path) -> None:

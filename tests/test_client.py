@@ -31,13 +31,15 @@ from cattune.annotation.assistant.chat_protocol import (
 from cattune.annotation.assistant.client import Assistant, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
 from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import RESPONSE_FORMAT, build_messages, example_tag
+from cattune.annotation.prompt import build_messages, example_tag
 from cattune.annotation.reply import read_reply
+from cattune.annotation.reply_form import response_format
 from cattune.errors import ConfigError
 from cattune.stg import load_game, make_split
 
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 30, seed=0)
 MESSAGES = [build_messages(load_prior("tabular_risk"), example) for example in EXAMPLES]
+RESPONSE_FORMAT = response_format(load_prior("tabular_risk"))
 KEY = "sk-test-0123456789abcdef"
 
 

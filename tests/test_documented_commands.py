@@ -20,7 +20,7 @@ import yaml
 from assistant_server import completion, running, write_replies
 
 from cattune import Example, Message, load_examples, save_examples
-from cattune.annotation import RESPONSE_FORMAT, Store, Task, load_prior
+from cattune.annotation import Store, Task, load_prior, response_format
 from cattune.annotation.batch import write_requests
 from cattune.cli import main as cli
 from cattune.data.own_kinds import CONFIGURATION, GAME, PRIOR, RULES, own_kind
@@ -166,7 +166,8 @@ def write_results(folder: Path) -> None:
     replies = [json.loads(line) for line in (folder / "replies").read_text().splitlines()]
     task = Task(load_prior(folder / "prior.yaml"), "gpt-4.1-mini", {"temperature": 0})
     with Store(folder / "requests.store") as store:
-        write_requests(folder / "sent.jsonl", task, load_examples(folder / "in.jsonl"), store, RESPONSE_FORMAT)
+        form = response_format(task.prior)
+        write_requests(folder / "sent.jsonl", task, load_examples(folder / "in.jsonl"), store, form)
     with (folder / "results.jsonl").open("w") as results:
         for line in (folder / "sent.jsonl").read_text().splitlines():
             request = json.loads(line)

@@ -148,7 +148,9 @@ def test_options_rules_and_messages() -> None:
     )
     prior = parse_prior(text, "my.yaml")
     assert prior.rules == ("Be brief.",)
-    assert prior.options == Options("completion", 3)
+    assert prior.options == Options("completion", 3, max_causes=8, answer_first=False, repair=True)
+    more = text.replace("max_links: 3", "max_links: 3, max_causes: 5, answer_first: true, repair: false")
+    assert parse_prior(more, "my.yaml").options == Options("completion", 3, 5, answer_first=True, repair=False)
     assert prior.examples[1].note == "a conversation"
     assert prior.examples[1].example.fields == {"messages[0].content": "How much is 1 + 1?", "messages[1].content": "2"}
 
@@ -171,8 +173,22 @@ def test_the_content_key_is_of_what_the_assistant_sees() -> None:
         SMALL + "rules: [Be brief.]\n",
         SMALL + "options: {max_links: 3}\n",
         SMALL + "options: {effects: completion}\n",
+        SMALL + "options: {max_causes: 9}\n",
+        SMALL + "options: {answer_first: true}\n",
     ):
         assert content_key(parse_prior(text, "my.yaml")) != key, text
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("arithmetic", "3f2d425f2c3bfd14cf541ff75d32821f545c87c10b60332ed6381eb86337507c"),
+        ("multiple_choice", "39013e7c54a224204497add1de4619c736a285f2d2cc7e160b6ce3d135cbbdbd"),
+        ("tabular_risk", "f2a36f91bb1d09867d8e90ebe795236256f4798edc98688aaafe001b36963fc1"),
+    ],
+)
+def test_a_new_option_leaves_the_keys_of_older_priors(name: str, key: str) -> None:
+    assert content_key(load_prior(name)) == key, "runs of an earlier release are no longer gone on with"
 
 
 # What is refused
@@ -206,6 +222,9 @@ def test_the_content_key_is_of_what_the_assistant_sees() -> None:
         (SMALL + "options: {max_links: 0}\n", "options.max_links: expected a whole number from 1 to 100, got \"0\""),
         (SMALL + "options: {max_links: many}\n", "expected a whole number from 1 to 100"),
         (SMALL + "options: {effects: all}\n", 'expected one of anywhere, completion, got "all"'),
+        (SMALL + "options: {max_causes: 0}\n", "options.max_causes: expected a whole number from 1 to 100, got \"0\""),
+        (SMALL + "options: {answer_first: yes}\n", 'options.answer_first: expected one of true, false, got "yes"'),
+        (SMALL + "options: {repair: 0}\n", 'options.repair: expected one of true, false, got "0"'),
         (SMALL + "options: {maxlinks: 3}\n", "did you mean 'max_links'?"),
         (changed("  - number -> sum", "\t- number -> sum"), "indent with blanks, not with tabs"),
         (changed("name: pens", "name: pens\x00"), "my.yaml: not valid YAML"),

@@ -16,18 +16,17 @@ from cattune.annotation.prior import PACKAGED, Prior, PriorExample, load_prior
 from cattune.annotation.prompt import (
     MOST_OF_A_REPLY,
     PROMPT_VERSION,
-    REPLY_SCHEMA,
-    RESPONSE_FORMAT,
     build_messages,
     example_tag,
     repair_messages,
     reply_text,
 )
 from cattune.annotation.reply import read_reply
+from cattune.annotation.reply_form import TOKENS_OF_THOUGHTS, output_limit, response_format, schema
 from cattune.examples import Example, Message
 from cattune.phrase_search import Phrase
 
-DIGESTS = {"1": "7eb0bffca1c1d077c732c250728981a9a2181ec60c98da8b2eb2348077ea9752"}
+DIGESTS = {"1": "6e4fd6149441e2784c0e3849ccfb9f4b481f6ace8127fd38d0f383efe5cf5ec2"}
 """For each version of the prompt, what its words hash to."""
 
 PENS = Example("pens", "Ann has 4 pens and buys 2. How many? ", "6")
@@ -58,7 +57,6 @@ def test_the_wording_is_that_of_its_version() -> None:
         messages,
         repair_messages(messages, "{}", ["One.", "Two."]),
         build_messages(only_answers, Example("x", messages=(Message("user", "a"), Message("assistant", "b")))),
-        REPLY_SCHEMA,
     ]
     digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
     assert DIGESTS[PROMPT_VERSION] == digest, "the words changed: raise PROMPT_VERSION, and pin the new digest here"
@@ -204,15 +202,25 @@ def objects(schema: Any) -> list[dict[str, Any]]:
     return [schema, *objects(inner)]
 
 
-def test_the_schema_keeps_to_what_every_server_knows() -> None:
-    for schema in objects(json.loads(json.dumps(REPLY_SCHEMA))):
-        assert set(schema) <= {"type", "properties", "required", "additionalProperties", "items", "anyOf"}
-        assert ("type" in schema) != ("anyOf" in schema)
-        if schema.get("type") == "object":
-            assert schema["required"] == list(schema["properties"])
-            assert schema["additionalProperties"] is False
-    assert RESPONSE_FORMAT["json_schema"]["strict"] is True
-    assert len(objects(dict(REPLY_SCHEMA))) == 15
+@pytest.mark.parametrize("answer_first", [False, True])
+def test_the_schema_keeps_to_what_every_server_knows(answer_first: bool) -> None:
+    prior = asked(PRIOR, answer_first=answer_first)
+    found = objects(schema(prior))
+    keywords = {"type", "properties", "required", "additionalProperties", "items", "anyOf", "minItems", "maxItems"}
+    for part in found:
+        assert set(part) <= keywords
+        assert ("type" in part) != ("anyOf" in part)
+        assert ("maxItems" in part) == (part.get("type") == "array"), "a list without end fills a small model's context"
+        if part.get("type") == "object":
+            assert part["required"] == list(part["properties"])
+            assert part["additionalProperties"] is False
+    assert response_format(prior)["json_schema"]["strict"] is True
+    assert len(found) == (27 if answer_first else 15)
+
+
+def asked(prior: Prior, **options: Any) -> Prior:
+    """The prior with other options."""
+    return replace(prior, options=replace(prior.options, **options))
 
 
 def fits(schema: Any, value: Any) -> bool:
@@ -225,14 +233,78 @@ def fits(schema: Any, value: Any) -> bool:
             fits(properties[key], value[key]) for key in value
         )  # fmt: skip
     if schema["type"] == "array":
-        return isinstance(value, list) and all(fits(schema["items"], item) for item in value)
+        bounds = schema.get("minItems", 0), schema["maxItems"]
+        return isinstance(value, list) and bounds[0] <= len(value) <= bounds[1] and all(
+            fits(schema["items"], item) for item in value
+        )  # fmt: skip
     return isinstance(value, str)
 
 
+@pytest.mark.parametrize("answer_first", [False, True])
 @pytest.mark.parametrize("name", PACKAGED)
-def test_the_examples_replies_fit_the_schema(name: str) -> None:
-    for entry in load_prior(name).examples:
-        reply = json.loads(reply_text(entry.example, entry.links))
-        assert fits(REPLY_SCHEMA, reply)
-        assert not fits(REPLY_SCHEMA, {**reply, "more": ""})
-        assert list(reply) == list(REPLY_SCHEMA["properties"])
+def test_the_examples_replies_fit_the_schema(name: str, answer_first: bool) -> None:
+    prior = asked(load_prior(name), answer_first=answer_first)
+    for turn in build_messages(prior, PENS)[2::2]:
+        reply = json.loads(turn["content"])
+        assert fits(schema(prior), reply)
+        assert not fits(schema(prior), {**reply, "more": ""})
+        assert list(reply) == list(schema(prior)["properties"])
+
+
+def test_the_lists_are_bounded() -> None:
+    link = {"effect": "6", "causes": ["4"]}
+    long = {"effect": "6", "causes": ["4"] * 9}
+    assert fits(schema(PRIOR), {"example": "x", "links": [link] * 7})
+    assert not fits(schema(PRIOR), {"example": "x", "links": [link] * 8})
+    assert not fits(schema(PRIOR), {"example": "x", "links": [long]})
+    assert fits(schema(asked(PRIOR, max_causes=9)), {"example": "x", "links": [long]})
+    first = schema(asked(PRIOR, answer_first=True))
+    assert fits(first, {"example": "x", "answer": link, "links": [link] * 6})
+    assert not fits(first, {"example": "x", "answer": link, "links": [link] * 7})
+    assert not fits(first, {"example": "x", "answer": {"effect": "6", "causes": []}, "links": []})
+    assert not fits(first, {"example": "x", "links": [link]})
+
+
+def test_what_an_example_shows_fits_whatever_the_bound() -> None:
+    prior = asked(PRIOR, max_causes=1)
+    assert fits(schema(prior), json.loads(reply_text(PENS, LINKS)))
+
+
+def test_the_limit_on_output_follows_the_bounds() -> None:
+    assert output_limit(PRIOR) - TOKENS_OF_THOUGHTS == 7 * 9 * 24
+    assert output_limit(asked(PRIOR, max_links=1, max_causes=2)) - TOKENS_OF_THOUGHTS == 3 * 24
+    assert output_limit(load_prior("arithmetic")) < 6500, "the prompt of a prior and a reply fit into 8,192 tokens"
+
+
+# The answer first
+
+
+STEPS = Example("steps", "Mira has 6 beads and buys 6. ", "6 + 6 = 12. The answer is 12.")
+WORKED = (
+    (Phrase("6 + 6"), (Phrase("has 6 beads"), Phrase("buys 6"))),
+    (Phrase("12", "answer is 12"), (Phrase("12", "= 12"),)),
+    (Phrase("12", "= 12"), (Phrase("6 + 6"),)),
+)
+
+
+def test_the_answers_link_stands_first() -> None:
+    reply = json.loads(reply_text(STEPS, WORKED, answer_first=True))
+    assert list(reply) == ["example", "answer", "links"]
+    assert reply["answer"] == {
+        "effect": {"text": "12", "quote": "answer is 12"},
+        "causes": [{"text": "12", "quote": "= 12"}],
+    }
+    assert [link["effect"] for link in reply["links"]] == ["6 + 6", {"text": "12", "quote": "= 12"}]
+    assert read_reply(json.dumps(reply), example_tag(STEPS)) == [WORKED[1], WORKED[0], WORKED[2]]
+    assert list(json.loads(reply_text(STEPS, (), answer_first=True))) == ["example", "links"]
+
+
+def test_only_the_prior_that_wants_it_asks_for_the_answer_first() -> None:
+    first = build_messages(asked(PRIOR, answer_first=True), PENS)
+    system = first[0]["content"]
+    assert "Give the answer's link first" in system
+    assert "at most 7 links in all" in system
+    assert '"answer": {"effect": "a phrase"' in system
+    assert list(json.loads(first[2]["content"])) == ["example", "answer", "links"]
+    assert 'answer": {' not in json.dumps(build_messages(PRIOR, PENS))
+    assert first[-1] == build_messages(PRIOR, PENS)[-1]

@@ -103,6 +103,31 @@ def test_tolerated(text: str) -> None:
     assert read_reply(text, TAG) == TWO
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"example": TAG, "answer": RECORD["links"][0], "links": RECORD["links"][1:]}),
+        json.dumps({"example": TAG, "answer": {"effect": "6", "causes": "4 pens", "why": ""}, "links": []}),
+        REPLY.replace('"links"', '"answer": "6", "links"'),
+        REPLY.replace('"links"', '"answer": 6, "links"'),
+        REPLY.replace('"links"', '"answer": null, "links"'),
+    ],
+)
+def test_the_answers_link_may_stand_before_the_others(text: str) -> None:
+    links = read_reply(text, TAG)
+    assert links == ([link("6", "4 pens")] if '"why"' in text else TWO)
+
+
+@pytest.mark.parametrize("answer", [{"effect": "6"}, {"text": "6"}, [{"effect": "6", "causes": ["4 pens"]}]])
+def test_an_answer_that_might_be_a_link_is_no_remark(answer: Any) -> None:
+    assert reason(json.dumps({"example": TAG, "answer": answer, "links": []})) == WRONG_SHAPE
+
+
+def test_two_replies_that_differ_in_the_answers_link_are_contradictory() -> None:
+    one, other = (json.dumps({"example": TAG, "answer": entry, "links": []}) for entry in RECORD["links"])
+    assert reason(one + other) == CONTRADICTORY
+
+
 def test_one_link_for_a_list() -> None:
     text = json.dumps({"example": TAG, "links": {"effect": "6", "causes": "4 pens"}})
     assert read_reply(text, TAG) == [link("6", "4 pens")]

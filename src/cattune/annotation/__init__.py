@@ -1,9 +1,10 @@
 """Causal links for a data set: an assistant model, rules or people name phrases, which become spans of the text.
 
-A `prior` says what causes what and shows handwritten examples, `prompt` asks an assistant model in its words, `reply`
-reads what came back, and `judgement` grounds it and says what is wrong with it. `course` is that for one example, with
-a second chance; `annotate` takes a data set through it, with an `assistant` to ask and a `storage` that keeps what it
-said. `rules` need no model; `consensus` makes one annotation out of several, and `report` says what a file holds.
+A `prior` says what causes what and shows handwritten examples, `prompt` asks an assistant model in its words, for a
+reply of a `reply_form`, `reply` reads what came back, and `judgement` grounds it and says what is wrong with it.
+`course` is that for one example, with a second chance; `annotate` takes a data set through it, with an `assistant` to
+ask and a `storage` that keeps what it said. `rules` need no model; `consensus` makes one annotation out of several, and
+`report` says what a file holds.
 
 What users call is imported from here, when it is first used.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cattune.annotation.course import Task
     from cattune.annotation.inputs import iter_examples
     from cattune.annotation.prior import load_prior
-    from cattune.annotation.prompt import RESPONSE_FORMAT
+    from cattune.annotation.reply_form import output_limit, response_format
     from cattune.annotation.report import annotation_report
     from cattune.annotation.rules.apply import annotate_by_rules
     from cattune.annotation.rules.file import load_rules
@@ -32,7 +33,6 @@ __all__ = [
     "Annotator",
     "Assistant",
     "LocalModel",
-    "RESPONSE_FORMAT",
     "Store",
     "Task",
     "annotate_by_rules",
@@ -41,13 +41,14 @@ __all__ = [
     "join",
     "load_prior",
     "load_rules",
+    "output_limit",
+    "response_format",
 ]
 
 _MODULES = {
     "Annotator": "cattune.annotation.annotate",
     "Assistant": "cattune.annotation.assistant.client",
     "LocalModel": "cattune.annotation.assistant.local",
-    "RESPONSE_FORMAT": "cattune.annotation.prompt",
     "Store": "cattune.annotation.storage.store",
     "Task": "cattune.annotation.course",
     "annotate_by_rules": "cattune.annotation.rules.apply",
@@ -56,6 +57,8 @@ _MODULES = {
     "join": "cattune.annotation.consensus.join",
     "load_prior": "cattune.annotation.prior",
     "load_rules": "cattune.annotation.rules.file",
+    "output_limit": "cattune.annotation.reply_form",
+    "response_format": "cattune.annotation.reply_form",
 }
 
 __getattr__, __dir__ = lazily(__name__, _MODULES)

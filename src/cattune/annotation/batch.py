@@ -16,6 +16,7 @@ from typing import Any
 
 from cattune.annotation.assistant.chat_protocol import BadPayload, read_answer, read_refusal
 from cattune.annotation.course import Outcome, Request, Task, answered, course
+from cattune.annotation.reply_form import limited, output_limit
 from cattune.annotation.storage.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.data.on_disk import SeenKeys
@@ -54,17 +55,20 @@ def write_requests(
     store: Store,
     response_format: Mapping[str, Any],
     *,
+    most_tokens: int | None = None,
     retry_failed: bool = False,
 ) -> int:
     """Write each request that is to be sent next once; return how many there are.
 
     That is each one without a reply, also where a provider gave an error for it; with `retry_failed` each whose reply
-    could not be used, too.
+    could not be used, too. A reply has at most so many tokens, by default `output_limit`.
 
     Raises:
         DataError: there is none; every example has its replies.
         OutputError: the file cannot be written.
     """
+    limit = limited(task.parameters, most_tokens or output_limit(task.prior), own_server=False)
+    body = {"model": task.model, "messages": [], **task.parameters, **limit, "response_format": response_format}
 
     def known(key: bytes) -> Reply | None:
         return None if retry_failed and store.failure(key) else store.get(key)
@@ -76,7 +80,7 @@ def write_requests(
                 if isinstance(step, Request) and seen.add(step.key) is None:
                     if store.failure(step.key):
                         store.reopen([step.key]).result()
-                    yield _line(task, step, response_format)
+                    yield _line(step, {**body, "messages": step.messages})
 
     requests = lines()
     first = next(requests, None)
@@ -116,8 +120,7 @@ def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summ
     summary.in_order = summary.done
 
 
-def _line(task: Task, request: Request, response_format: Mapping[str, Any]) -> dict[str, Any]:
-    body = {"model": task.model, "messages": request.messages, **task.parameters, "response_format": response_format}
+def _line(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"custom_id": request.key.hex(), "method": "POST", "url": URL, "body": body}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cattune.annotation.assistant.limits import estimate_tokens
+from cattune.annotation.reply_form import OUTPUT_LIMITS
 from cattune.annotation.storage.store import Spent
 from cattune.errors import ConfigError
 
@@ -63,7 +64,7 @@ class Costs:
             raise ConfigError(f"the budget must be an amount of USD above 0, got {budget}")
         self.price = price
         self.budget = budget
-        most = next((parameters[name] for name in _OUTPUT_LIMITS if name in parameters), None) if parameters else None
+        most = next((parameters[name] for name in OUTPUT_LIMITS if name in parameters), None) if parameters else None
         self._most = most if isinstance(most, int) else None
         self._longest = FIRST_GUESS
         self._estimated = self._actual = 0.0
@@ -102,6 +103,3 @@ class Costs:
 
     def _cost(self, estimate: Estimate) -> float:
         return 0.0 if self.price is None else self.price.of(estimate.prompt, estimate.completion)
-
-
-_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")

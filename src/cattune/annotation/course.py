@@ -1,8 +1,8 @@
 """The course of one example: what is asked, in which order, and what comes of the replies. Pure: nothing is sent here.
 
-One request; then, where its reply could not be read or some of its links were refused, one that shows the assistant
-why. The requests depend on the replies alone, so that a run which was killed comes to the same ones again and finds
-their replies in the store.
+One request; then, where its reply could not be read or has no link for the answer, one that shows the assistant why.
+A reply that was cut off is not asked for again: under the same limit it would be cut off again. The requests depend on
+the replies alone, so that a run which was killed comes to the same ones again and finds their replies in the store.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Task:
         prior: what the assistant is told.
         model: which assistant.
         parameters: sent with every request.
-        repair: whether a reply with problems is asked for once more.
+        repair: whether a reply without a link for the answer is asked for once more; None for what the prior says.
         thought_tags: what opens and closes the model's thoughts, beside the tags that are known. It is no part of what
             is asked, so that stored replies can be read anew.
 
@@ -42,12 +42,17 @@ class Task:
     prior: Prior
     model: str
     parameters: Mapping[str, Any]
-    repair: bool = True
+    repair: bool | None = None
     thought_tags: ThoughtTags | None = None
 
     def __post_init__(self) -> None:
         if self.thought_tags is not None and not all(tag.strip() for tag in self.thought_tags):
             raise ConfigError("thought tags are what opens a thought and what closes it; neither can be blank")
+
+    @property
+    def repairs(self) -> bool:
+        """Whether a reply without a link for the answer is asked for once more."""
+        return self.prior.options.repair if self.repair is None else self.repair
 
     @property
     def source(self) -> str:
@@ -99,6 +104,11 @@ class _Verdict:
     failure: Failure | None = None
     """What the store is to keep, where the reply came and could not be used."""
 
+    @property
+    def has_links(self) -> bool:
+        """Whether links are kept: the answer's is then among them, since the others have to lead to it."""
+        return self.judgement is not None and bool(self.judgement.links)
+
 
 Course: TypeAlias = Generator[Request, "Reply | Failure", Outcome]
 
@@ -109,7 +119,7 @@ def course(task: Task, example: Example) -> Course:
     got = yield request
     unanswered = isinstance(got, Failure)
     first = final = _verdict(task, example, request, got)
-    if first.problems and task.repair and isinstance(got, Reply):
+    if task.repairs and isinstance(got, Reply) and got.finish_reason != LENGTH and not first.has_links:
         request = task.request(repair_messages(request.messages, got.text, first.problems), is_repair=True)
         got = yield request
         unanswered = isinstance(got, Failure)
@@ -137,7 +147,7 @@ def _verdict(task: Task, example: Example, request: Request, got: Reply | Failur
         return _Verdict(None, got.reason, (got.detail,))
     try:
         if got.finish_reason == LENGTH:
-            raise ReplyError(TRUNCATED, "The reply was cut off at the limit on output tokens.")
+            raise ReplyError(TRUNCATED, _cut_off(got))
         if got.finish_reason == REFUSED:
             raise ReplyError(REFUSAL, f"The request was declined: {shown(got.text, 200)}")
         links = read_reply(got.text, example_tag(example), task.thought_tags)
@@ -146,6 +156,11 @@ def _verdict(task: Task, example: Example, request: Request, got: Reply | Failur
         return _Verdict(None, error.reason, (error.detail,), failure)
     judgement = judge(example, links, task.source, task.prior.options)
     return _Verdict(judgement, problems=judgement.problems)
+
+
+def _cut_off(reply: Reply) -> str:
+    tokens = f" after {reply.completion_tokens:,} tokens" if reply.completion_tokens else ""
+    return f"The reply was cut off{tokens}: at the limit on output tokens, or where the model's context is full."
 
 
 def _worth(verdict: _Verdict) -> tuple[bool, int, int]:

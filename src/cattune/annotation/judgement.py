@@ -54,15 +54,21 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the links of an example must satisfy, as a prior sets it.
+    """What is asked about the links of an example, and what they must satisfy, as a prior sets it.
 
     Args:
         effects: one of `EFFECTS`. `completion` refuses links between words of the prompt.
         max_links: the most links of an example, 1 to 100.
+        max_causes: the most causes of a link that the form of a reply has room for, 1 to 100.
+        answer_first: whether the answer's link is asked for before the others; a small model then does not forget it.
+        repair: whether a reply that has no link for the answer is asked for once more.
     """
 
     effects: str = "anywhere"
     max_links: int = 20
+    max_causes: int = 8
+    answer_first: bool = False
+    repair: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def command_key(task: Task, source: str | os.PathLike[str], limit: int | None) -
     Where the assistant is found, and how fast it is asked, is no part of it: a run may go on elsewhere.
     """
     prior = content_key(task.prior)
-    asked = [PROMPT_VERSION, prior, task.model, task.parameters, task.repair]
+    asked = [PROMPT_VERSION, prior, task.model, task.parameters, task.repairs]
     said = [os.path.realpath(source), limit, *asked, task.thought_tags]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from cattune.annotation.judgement import EFFECTS, Judgement, LinkInWords, Options, anchored, judge
 from cattune.annotation.yaml_node import Node, parse_yaml
@@ -27,6 +28,7 @@ PACKAGED = ("arithmetic", "multiple_choice", "tabular_risk")
 
 ROLES = ("system", "user", "assistant")
 MOST_LINKS = 100
+"""The most that `max_links` and `max_causes` may be."""
 _NAMED = 3
 """Problems of examples that an error names; the others are counted."""
 
@@ -114,9 +116,18 @@ def ambiguous_phrases(entry: PriorExample, options: Options) -> list[str]:
 
 
 def content_key(prior: Prior) -> str:
-    """A hash (64 hex digits) of all that decides how examples are annotated: everything but the name and the notes."""
+    """A hash (64 hex digits) of all that decides how examples are annotated: everything but the name and the notes.
+
+    An option that came later counts where it is not its default: the keys of older priors stay.
+    """
     examples = [[e.example.fields, [turn.role for turn in e.example.messages], _plain(e.links)] for e in prior.examples]
-    content = [prior.task, prior.graph, prior.rules, asdict(prior.options), examples]
+    default = Options()
+    options = {
+        name: value
+        for name, value in asdict(prior.options).items()
+        if name in ("effects", "max_links") or value != getattr(default, name)
+    }
+    content = [prior.task, prior.graph, prior.rules, options, examples]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -161,13 +172,15 @@ def _edge(node: Node) -> str:
 
 
 def _options(node: Node) -> Options:
-    given = node.keys((), ("effects", "max_links"))
-    options = Options()
-    if "effects" in given:
-        options = replace(options, effects=given["effects"].choice(EFFECTS))
-    if "max_links" in given:
-        options = replace(options, max_links=given["max_links"].integer(1, MOST_LINKS))
-    return options
+    chosen: dict[str, Any] = {}
+    for name, value in node.keys((), [option.name for option in fields(Options)]).items():
+        if name == "effects":
+            chosen[name] = value.choice(EFFECTS)
+        elif name in ("max_links", "max_causes"):
+            chosen[name] = value.integer(1, MOST_LINKS)
+        else:
+            chosen[name] = value.choice(("true", "false")) == "true"
+    return Options(**chosen)
 
 
 def _example(node: Node, name: str) -> PriorExample:

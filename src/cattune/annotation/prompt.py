@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,48 +27,11 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PROMPT_VERSION = "1"
-"""Goes up with every change of the words or the form of what is asked; replies to different versions are kept apart."""
+"""Goes up with every change of the messages of a prior that has not changed; replies to different versions are kept
+apart."""
 
 ChatMessage: TypeAlias = "dict[str, str]"
 """A turn, `{"role": .., "content": ..}`, as chat endpoints take it."""
-
-_PHRASE_SCHEMA: Mapping[str, Any] = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "properties": {"text": {"type": "string"}, "quote": {"type": "string"}},
-            "required": ["text", "quote"],
-            "additionalProperties": False,
-        },
-    ]
-}
-
-REPLY_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "example": {"type": "string"},
-        "links": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"effect": _PHRASE_SCHEMA, "causes": {"type": "array", "items": _PHRASE_SCHEMA}},
-                "required": ["effect", "causes"],
-                "additionalProperties": False,
-            },
-        },
-    },
-    "required": ["example", "links"],
-    "additionalProperties": False,
-}
-"""The JSON schema of a reply, of keywords that the strict mode of hosted services and the grammars of vLLM and
-llama.cpp share. A phrase is a string wherever that will do: objects for all would cost many more output tokens."""
-
-RESPONSE_FORMAT: Mapping[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {"name": "causal_links", "strict": True, "schema": REPLY_SCHEMA},
-}
-"""The parameter `response_format` of a chat request."""
 
 MOST_OF_A_REPLY = 20_000
 """The most characters of a reply that its repair turn shows again."""
@@ -101,17 +64,45 @@ def example_tag(example: Example) -> str:
     return hashlib.sha256(_json(example.fields).encode()).hexdigest()[:8]
 
 
-def reply_text(example: Example, links: Iterable[LinkInWords]) -> str:
-    """The reply that an assistant should give for an example whose links are these."""
-    named = [{"effect": _words(effect), "causes": [_words(cause) for cause in causes]} for effect, causes in links]
-    return _escaped(_json({"example": example_tag(example), "links": named}))
+def reply_text(example: Example, links: Iterable[LinkInWords], answer_first: bool = False) -> str:
+    """The reply that an assistant should give for an example whose links are these.
+
+    Args:
+        example: about which.
+        links: of it.
+        answer_first: whether the answer's link is to stand before the others.
+    """
+    rest = list(links)
+    reply: dict[str, Any] = {"example": example_tag(example)}
+    if answer_first and rest:
+        reply["answer"] = _link(rest.pop(_answer(example, rest)))
+    return _escaped(_json({**reply, "links": list(map(_link, rest))}))
+
+
+def _answer(example: Example, links: Sequence[LinkInWords]) -> int:
+    """Which link is the answer's: the one whose effect stands last in the completion."""
+    completion = example.fields[example.completion_field]
+
+    def place(index: int) -> tuple[int, int]:
+        effect = links[index][0]
+        words = effect.quote or effect.text
+        found = completion.rfind(words)
+        return (-1 if found < 0 else found + len(words)), index
+
+    return max(range(len(links)), key=place)
+
+
+def _link(link: LinkInWords) -> dict[str, Any]:
+    effect, causes = link
+    return {"effect": _words(effect), "causes": [_words(cause) for cause in causes]}
 
 
 @lru_cache(maxsize=8)
 def _beginning(prior: Prior) -> tuple[ChatMessage, ...]:
     turns = [{"role": "system", "content": _template("system.txt.j2").render(prior=prior)}]
     for entry in prior.examples:
-        turns += [_question(entry.example), {"role": "assistant", "content": reply_text(entry.example, entry.links)}]
+        shown = reply_text(entry.example, entry.links, prior.options.answer_first)
+        turns += [_question(entry.example), {"role": "assistant", "content": shown}]
     return tuple(turns)
 
 

@@ -1,6 +1,6 @@
 """An assistant's reply becomes links in words, or an error that says what to do about it.
 
-The server holds a reply to `prompt.REPLY_SCHEMA` where it can. Where it cannot, this reads what models write instead:
+The server holds a reply to `reply_form.schema` where it can. Where it cannot, this reads what models write instead:
 thoughts, prose or a code fence around the object, a tool call, one link where a list was meant, a number for a phrase.
 It never guesses at what is missing.
 """
@@ -11,7 +11,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from cattune.annotation.judgement import LinkInWords
 from cattune.annotation.reading.loose_json import Found, find_objects
@@ -35,7 +43,7 @@ ADVICE: Mapping[str, str] = {
     REFUSAL: "ask another model, or say in the prior's task what the texts are for",
     NO_JSON: "turn structured output on if the server has it, or choose a larger model",
     MALFORMED: "turn structured output on if the server has it, or ask again",
-    TRUNCATED: "raise the limit on output tokens, or lower the prior's max_links",
+    TRUNCATED: "raise --max-output-tokens, or the server's context, and pass --retry-failed; or lower max_links",
     TOO_LONG: "lower the limit on output tokens: the model does not stop",
     WRONG_SHAPE: "turn structured output on if the server has it, or choose a larger model",
     WRONG_EXAMPLE: "ask again; if it happens often, see whether the server or a proxy mixes up replies",
@@ -109,10 +117,23 @@ class LinkReply(_Model):
 
 
 class Reply(_Model):
-    """All links of one example, which is cited by its tag."""
+    """All links of one example, which is cited by its tag; the answer's may stand before the others."""
 
     example: str
+    answer: LinkReply | None = None
     links: Annotated[list[LinkReply], BeforeValidator(_as_list)]
+
+    @field_validator("answer", mode="wrap")
+    @classmethod
+    def _leave_out_a_remark(cls, value: Any, read: ValidatorFunctionWrapHandler) -> LinkReply | None:
+        """An answer in plain words is a remark, and goes as others do; a list or object might hold links, and stays."""
+        link: LinkReply | None = read(value) if isinstance(value, dict | list) else None
+        return link
+
+    @property
+    def all_links(self) -> list[LinkReply]:
+        """With the answer's."""
+        return self.links if self.answer is None else [self.answer, *self.links]
 
 
 def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> list[LinkInWords]:
@@ -196,9 +217,9 @@ def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[L
     wrong = [problem for problem in all_of if isinstance(problem, str)]
     if not ours:
         raise ReplyError(WRONG_SHAPE, f"The reply is not of the form that was asked for: {wrong[0]}.")
-    if any(reply.links != ours[0].links for reply in ours):
+    if any(reply.all_links != ours[0].all_links for reply in ours):
         raise ReplyError(CONTRADICTORY, f"The reply annotates the example {len(ours)} times, not alike; give one.")
-    links = [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].links]
+    links = [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].all_links]
     phrases = len(links) + sum(len(causes) for _, causes in links)
     if phrases > MOST_PHRASES:
         raise ReplyError(TOO_LONG, f"The reply names {phrases} phrases, more than {MOST_PHRASES}.")

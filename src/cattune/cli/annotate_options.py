@@ -87,7 +87,22 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         metavar=("OPEN", "CLOSE"),
         help="what stands around the model's thoughts, where that is none of the usual tags, such as <think> </think>",
     )
-    add("--repair", type=int, choices=(0, 1), default=1, help="ask once more where a reply has problems (default: 1)")
+    add(
+        "--max-output-tokens",
+        type=int,
+        metavar="N",
+        help="the most tokens of a reply (default: enough for what the prior allows)",
+    )
+
+    what = parser.add_argument_group("what is asked (default: what the prior's options say)")
+    add = what.add_argument
+    add(
+        "--answer-first",
+        type=int,
+        choices=(0, 1),
+        help="ask for the answer's link before the others, for small models that forget it",
+    )
+    add("--repair", type=int, choices=(0, 1), help="ask once more where a reply has no link for the answer")
 
     how = parser.add_argument_group("how much")
     add = how.add_argument
@@ -109,6 +124,8 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
 
 def check_options(args: argparse.Namespace) -> None:
     """Refuse what does not go together, and fill in the name of the store."""
+    from cattune.annotation.reply_form import OUTPUT_LIMITS
+
     if args.batch is not None and args.batch[0] not in ("write", "read"):
         raise ConfigError(f"--batch takes 'write FILE' or 'read FILE', got {args.batch[0]!r}")
     if args.local and (args.base_url or args.batch or args.price):
@@ -119,6 +136,10 @@ def check_options(args: argparse.Namespace) -> None:
         )
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {args.limit}")
+    if args.max_output_tokens is not None and args.max_output_tokens < 1:
+        raise ConfigError(f"--max-output-tokens must be 1 or more, got {args.max_output_tokens}")
+    if args.max_output_tokens is not None and any(name in args.parameters for name in OUTPUT_LIMITS):
+        raise ConfigError("--parameters and --max-output-tokens both limit a reply's tokens; give one of them")
     if args.max_retries < 0:
         raise ConfigError(f"--max-retries must be 0 or more, got {args.max_retries}")
     if not 0 < args.timeout < float("inf"):

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -21,8 +22,8 @@ from cattune.annotation.course import Task
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import InputFile, check_input, check_unchanged, iter_examples
 from cattune.annotation.output import check_output, command_key, note_output
-from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import RESPONSE_FORMAT
+from cattune.annotation.prior import Prior, load_prior
+from cattune.annotation.reply_form import limited, output_limit, response_format
 from cattune.annotation.storage.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import say
@@ -36,11 +37,12 @@ from cattune.records import example_to_dict
 
 def annotate(args: argparse.Namespace) -> int:
     """Annotate; 0 where every example has a usable reply, 1 where some failed or the run was stopped."""
-    costs = Costs(_price(args), args.budget, args.parameters)
+    costs = Costs(_price(args), args.budget, {**_most_tokens(args), **args.parameters})
     check_options(args)
 
     tags = tuple(args.thought_tags) if args.thought_tags else None
-    task = Task(load_prior(args.prior), args.model, args.parameters, bool(args.repair), tags)
+    repair = None if args.repair is None else bool(args.repair)
+    task = Task(_prior(args), args.model, args.parameters, repair, tags)
     found = check_input(args.file)
     if found.with_links:
         some = counted(found.with_links, "example has", "examples have")
@@ -60,6 +62,17 @@ def annotate(args: argparse.Namespace) -> int:
 
 def _examples(args: argparse.Namespace) -> Iterator[Example]:
     return islice(iter_examples(args.file), args.limit)
+
+
+def _prior(args: argparse.Namespace) -> Prior:
+    prior = load_prior(args.prior)
+    if args.answer_first is None:
+        return prior
+    return replace(prior, options=replace(prior.options, answer_first=bool(args.answer_first)))
+
+
+def _most_tokens(args: argparse.Namespace) -> dict[str, int]:
+    return {} if args.max_output_tokens is None else {"max_tokens": args.max_output_tokens}
 
 
 def _price(args: argparse.Namespace) -> Price | None:
@@ -121,7 +134,8 @@ def _check_output(args: argparse.Namespace, task: Task, store: Store) -> None:
 
 def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     path = args.batch[1]
-    count = write_requests(path, task, _examples(args), store, RESPONSE_FORMAT, retry_failed=args.retry_failed)
+    form, most = response_format(task.prior), args.max_output_tokens
+    count = write_requests(path, task, _examples(args), store, form, most_tokens=most, retry_failed=args.retry_failed)
     check_unchanged(found)
     say(f"wrote {counted(count, 'request')} to {path}; give the results to the same command with --batch read RESULTS")
     if count > MOST_REQUESTS:
@@ -153,7 +167,7 @@ def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFi
     with progress_bars() as update:
         annotator = Annotator(
             task,
-            _asker(args, say),
+            _asker(args, task.prior, say),
             store,
             costs=costs,
             retry_failed=args.retry_failed,
@@ -181,22 +195,23 @@ def _note_output(args: argparse.Namespace, task: Task, store: Store, summary: Su
     note_output(args.out, store, command_key(task, args.file, args.limit), summary)
 
 
-def _asker(args: argparse.Namespace, tell: Callable[[str], None]) -> Asker:
+def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) -> Asker:
     if args.local:
         from cattune.annotation.assistant.local import MAX_NEW_TOKENS, LocalModel
 
-        most = args.parameters.get("max_tokens", MAX_NEW_TOKENS)
+        most = args.max_output_tokens or args.parameters.get("max_tokens", MAX_NEW_TOKENS)
         trust = args.trust_remote_code
         return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust)
 
     from cattune.annotation.assistant.client import Assistant
 
+    most = args.max_output_tokens or output_limit(prior)
     return Assistant(
         args.model,
-        RESPONSE_FORMAT,
+        response_format(prior),
         base_url=args.base_url,
         key_variable=args.api_key_env,
-        parameters=args.parameters,
+        parameters={**args.parameters, **limited(args.parameters, most, own_server=args.base_url is not None)},
         limits=Limits(args.concurrency, args.requests_per_minute, args.tokens_per_minute),
         timeout_s=args.timeout,
         max_retries=args.max_retries,
