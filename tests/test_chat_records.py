@@ -18,7 +18,7 @@ from cattune import CATConfig, load_examples, save_examples
 from cattune.cli.main import main
 from cattune.encoding import encode
 from cattune.errors import CattuneError, ConfigError, DataError
-from cattune.examples import Message
+from cattune.examples import Example, Message
 from cattune.records import example_from_dict, example_to_dict
 
 TURNS = [{"role": "user", "content": "4 + 2?"}, {"role": "assistant", "content": "6"}]
@@ -168,3 +168,8 @@ def test_align_shows_what_the_template_leaves_out(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main([*call, "--chat-template-kwargs", "[1]"])
     assert "must be a mapping" in capsys.readouterr().err
+
+
+def test_half_of_a_surrogate_pair_is_no_role() -> None:
+    with pytest.raises(DataError, match=r"messages\[0\].role holds half of a surrogate pair at position 1"):
+        Example("a", messages=(Message("u\ud800", "4?"), Message("assistant", "9")))

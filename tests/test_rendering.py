@@ -280,3 +280,9 @@ def test_an_answer_of_weight_0_is_left_out():
     example = Example("e", messages=(Message("user", "Hi"), Message("assistant", "Hello", weight=0)))
     with pytest.raises(TemplateError, match="its answer has weight 0"):
         render(example, Templated(CHATML))
+
+
+@pytest.mark.parametrize("template", ["{{ '\\ud800' }}" + CHATML, "{{ x }}" + CHATML])
+def test_a_template_that_writes_half_of_a_surrogate_pair_leaves_the_example_out(template: str) -> None:
+    with pytest.raises(TemplateError, match="half of a surrogate pair"):
+        Renderer(Templated(template), {"x": "\udfff"})(conversation("4?", "9"))

@@ -242,7 +242,7 @@ class Example:
             ) from None
 
     def _check_message(self, message: Message, name: str) -> None:
-        for key in ("name", "reasoning_content"):
+        for key in ("role", "name", "reasoning_content"):
             if (text := getattr(message, key)) is not None:
                 self._check_text(f"{name}.{key}", text)
         if message.weight not in (None, 0, 1):

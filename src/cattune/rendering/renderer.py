@@ -95,6 +95,14 @@ class Renderer:
             )
         text = self._apply(example, example.messages, bounds)
         before = self._apply(example, example.messages[:-1], bounds, generate=True)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise TemplateError(
+                example.id,
+                "the chat template writes half of a surrogate pair",
+                "which is no character and which no tokenizer reads; it stands in the template, or in its variables",
+            ) from None
         if not text.startswith(before):
             raise TemplateError(
                 example.id,
