@@ -210,6 +210,10 @@ def test_markdown_around_the_words_of_a_phrase_is_no_part_of_it(phrase: str) -> 
     assert result.method == "loose" and 0.9 < result.score < 0.99
 
 
+def test_words_without_their_marks_are_preferred_to_others_that_are_like_them() -> None:
+    assert found("Karin’s hat", "`Karin`") == ["loose", "Karin"]
+
+
 def test_markdown_that_the_text_has_is_found_as_it_is() -> None:
     assert found("Ann has 4 pens and **4** pens. ", "**4** pens") == ["exact", "**4** pens"]
     assert found("call __init__ or init", "__init__") == ["exact", "__init__"]

@@ -150,8 +150,10 @@ class SearchText:
         """Method, score and places of each way to find the phrase, in the order of the module's description."""
         if not phrase.strip() or len(phrase) > LONGER * len(self.joined):
             return
-        yield from self._ways_of(phrase)
         plain = without_emphasis(phrase)
+        for way in self._ways_of(phrase):
+            if way[0] != "fuzzy" or plain == phrase:  # what is like a phrase with its marks is more so without them
+                yield way
         if plain != phrase:
             for method, score, places in self._ways_of(plain):
                 yield "loose" if method == "exact" else method, score - _EMPHASIZED, places

@@ -3,8 +3,9 @@ r"""Which characters a phrase is meant to have, where its model may have written
 `"\frac"` is valid JSON for a form feed and `rac`, `"\times"` for a tab and `imes`, `"C:\new"` for a line break and
 `ew`; `"\$5"` is none, and often means `$5`. What is meant is decided by the text that the phrase is copied from: a
 phrase that stands there as it is stays. Otherwise a character for which JSON has a short escape is read as backslash
-and letter wherever the text has that command, or does not have the character before that word. So a command is found
-whole or not at all: what is left of it, such as `rac`, is never looked for.
+and letter wherever the text has that command, or does not have the character before that word. (A line break may stand
+for another white space, as models break lines, but before a word of one or two letters, as in `"\nu"`.) So a command is
+found whole or not at all: what is left of it, such as `rac`, is never looked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cattune.phrase_search import Phrase
 _LETTERS = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _ESCAPED = re.compile(r"[\b\f\n\r\t\\]")
 _CONTROL = re.compile(r"([\b\f\n\r\t])([A-Za-z]*)")
+_SHORT = 2
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD_AFTER_SPACE = re.compile(r"(\s+)([A-Za-z]+)")
 _BEFORE_SPACE = re.compile(r"\\(?=\s|$)")
@@ -54,7 +56,7 @@ class Escapes:
         command = f"\\{_LETTERS[space]}{word}"
         if not word:
             return space if space in "\n\r\t" else command  # form feeds and backspaces are copied exactly, or not meant
-        is_there = (space, word) in self._words
+        is_there = (space, word.casefold()) in self._words
         return match[0] if is_there and command not in self._commands else command
 
     @cached_property
@@ -63,5 +65,8 @@ class Escapes:
 
     @cached_property
     def _words(self) -> set[tuple[str, str]]:
-        """The words that stand after white space, with each character of it."""
-        return {(space, word) for spaces, word in _WORD_AFTER_SPACE.findall(self._text) for space in spaces}
+        """The words that stand after white space, with each character that this may be, in lower case."""
+        words = set()
+        for spaces, word in _WORD_AFTER_SPACE.findall(self._text):
+            words |= {(space, word.casefold()) for space in (spaces if len(word) <= _SHORT else f"{spaces}\n")}
+        return words

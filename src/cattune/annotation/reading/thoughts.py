@@ -78,10 +78,11 @@ class _Answers:
         self._tries = MOST_TRIES
         self._next = 0  # no object that begins before is of interest any more
         self._found: Found | None = None
+        self._until = 0  # where the last answer that was found ends
 
     def hold(self, position: int) -> bool:
         """Whether a position is inside an answer."""
-        while self._tries:
+        while position >= self._until and self._tries:
             found = self._found or next(find_objects(self._text, self._next), None)
             if found is None:
                 self._tries = 0
@@ -90,13 +91,14 @@ class _Answers:
             if position < found.start:
                 return False
             end = found.start + len(found.text)
-            if position < end and found.value is not None and self._is_answer(found.value):
-                return True
-            if position < end:  # a sketch, or a brace that nothing closes; the answer may begin inside
+            if position >= end:
+                self.skip_to(end)
+            elif found.value is not None and self._is_answer(found.value):
+                self._until = end
+            else:  # a sketch, or a brace that nothing closes; the answer may begin inside
                 self._tries -= 1
-                end = found.start + 1
-            self.skip_to(end)
-        return False
+                self.skip_to(found.start + 1)
+        return position < self._until
 
     def skip_to(self, position: int) -> None:
         """Forget the objects that begin before a position."""
