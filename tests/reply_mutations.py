@@ -111,11 +111,21 @@ PROSE = ("", "Okay.", "Let me see:\n", 'The "links" are {these}.', "It costs $5,
 
 
 def _thought(case: Case, rng: random.Random) -> None:
+    thought = _made_up(case, rng)
+    case.wraps.append(lambda text: thought + text)
+
+
+def _rejected(case: Case, rng: random.Random) -> None:
+    thought = _made_up(case, rng)
+    case.wraps.append(lambda text: f"{thought}There is no cause.")
+
+
+def _made_up(case: Case, rng: random.Random) -> str:
     opens, closes = rng.choice(THOUGHTS)
     tag = example_tag(case.example)
-    draft = f'{{"example": "{tag}", "links": [{{"effect": "{DECOY}", "causes": ["{DECOY}"]}}]}}'
+    draft = f'{{"example": "{tag}", "links": [{{"effect": "{case.example.completion[:1]}", "causes": ["{DECOY}"]}}]}}'
     inside = rng.choice((draft, draft[: rng.randrange(len(draft))], f"{draft}\nno, {draft}", "Hm."))
-    case.wraps.append(lambda text: f"{opens}{inside}{closes}{text}")
+    return f"{opens}{inside}{closes}"
 
 
 def _prose(case: Case, rng: random.Random) -> None:
@@ -182,7 +192,7 @@ def _named(case: Case, rng: random.Random, change: Callable[[str], str]) -> None
 
 
 FORMS = {
-    "thought": _thought, "prose": _prose, "fence": _fence, "tool call": _call, "twice": _twice,
+    "thought": _thought, "rejected": _rejected, "prose": _prose, "fence": _fence, "tool call": _call, "twice": _twice,
     "single backslashes": _single_backslashes, "double backslashes": _double_backslashes, "escapes": _ascii,
     "markdown": _marks, "white space": _spaces, "quotation marks": _quotes, "case": _case, "composition": _composed,
 }  # fmt: skip
@@ -315,8 +325,10 @@ def _readings(raw: str) -> Iterator[str]:
     """A raw reply with its backslashes as they are, and with line breaks and tabs for those that stand for them."""
     unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), raw)
     yield unescaped
+    yield re.sub(r"\s+(?=['’])", "", unescaped)
     for backslashes in (1, 2, 4):
-        yield re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]", " ", unescaped)
+        for end in ("", "(?![A-Za-z])"):
+            yield re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]{end}", " ", unescaped)
 
 
 def _like(word: str, other: str) -> bool:
