@@ -11,4 +11,4 @@ def test_five_hundred_spoilt_replies() -> None:
     counts: Counter[str] = Counter()
     for seed in range(500):
         counts += check_reply(seed)
-    assert counts["read whole"] > 100 and counts["phrases"] > 1000
+    assert counts["read whole"] > 80 and counts["phrases"] > 800
