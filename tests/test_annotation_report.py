@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from cattune.examples import FAILED, METHODS, OUTVOTED, STATUSES, CausalLink, Ex
 from cattune.grounding import CAUSE_MISSING, EFFECT_MISSING
 from cattune.loading import load_examples, save_examples
 from cattune.reports.annotation_tables import print_join, print_report, print_rules
-from cattune.reports.annotations import finding, interval, number, render_annotations
+from cattune.reports.annotations import finding, interval, number, render_annotations, worth
 from cattune.stg import load_game, make_split
 
 PROMPT = "Ann has 4 pens, and 4 hats. "
@@ -85,6 +86,100 @@ def test_agreement_with_a_reference() -> None:
     assert record["edge_f1"]["value"] == 0.8
     with pytest.raises(DataError, match="not the same in this file and in reference"):
         annotation_report(small(), [Example("a", "other", "8")])
+
+
+# Beside trivial rules
+
+STORY = "Ann had 4 pens and 12 hats. She buys 2 pens. How many pens?"
+
+
+def story(index: int, *causes: str, failed: bool = False, completion: str = "6") -> Example:
+    """Its answer depends on these phrases."""
+    spans = tuple(Span("prompt", STORY.index(cause), STORY.index(cause) + len(cause)) for cause in causes)
+    links = (CausalLink(Span("completion", 0, 1), spans),) if spans else ()
+    refused = (RefusedLink("", None, f"{FAILED}truncated"),) if failed else ()
+    return Example(f"s{index}", STORY, completion, links=links, refused=refused)
+
+
+def beside(file: list[Example], reference: list[Example]) -> dict[str, Any]:
+    record: dict[str, Any] = annotation_report(file, reference).to_dict()["reference"]["trivial"]
+    return record
+
+
+def test_the_trivial_rules_stand_beside_the_file() -> None:
+    reference = [story(i, "4 pens", "buys 2") for i in range(12)]
+    record = beside([story(i, "4", "buys 2 pens", "hats") for i in range(12)], reference)
+    assert (record["examples"], record["with_numbers"]) == (12, 12)
+    assert list(record["scores"]) == ["this file", "every number", "every content word"]
+    scores = [(s["precision"], s["recall"], s["f1"]["value"], s["numbers"]["value"]) for s in record["scores"].values()]
+    assert scores == [
+        (3 / 5, 3 / 4, pytest.approx(6 / 9), 1),
+        (2 / 3, 2 / 4, pytest.approx(4 / 7), 0),
+        (4 / 10, 1, pytest.approx(8 / 14), 0),
+    ]
+    assert record["words"]["verdict"] == record["numbers"]["verdict"] == "better"
+    assert record["words"]["difference"]["value"] == pytest.approx(6 / 9 - 4 / 7)
+
+
+def test_which_is_better_is_told_by_a_paired_interval() -> None:
+    reference = [story(i, "4 pens", "buys 2") for i in range(40)]
+    verdicts = {}
+    for right in (0, 20, 40):
+        named = [("4 pens", "buys 2") if i < right else ("12 hats",) for i in range(40)]
+        verdicts[right] = beside([story(i, *causes) for i, causes in enumerate(named)], reference)["words"]["verdict"]
+    assert verdicts == {0: "worse", 20: "not told apart", 40: "better"}
+
+
+def test_what_the_file_failed_on_counts_as_nothing_named() -> None:
+    reference = [story(i, "4 pens", "buys 2") for i in range(12)]
+    file = [story(0, "4 pens", "buys 2"), *(story(i, failed=True) for i in range(1, 12))]
+    record = beside(file, reference)
+    assert record["examples"] == 12
+    assert record["scores"]["this file"]["recall"] == pytest.approx(1 / 12)
+    assert record["words"]["verdict"] == "worse"
+
+
+def test_few_examples_tell_nothing() -> None:
+    reference = [story(i, "4 pens", "buys 2") for i in range(9)]
+    record = beside(reference, reference)
+    assert record["words"]["verdict"] == "too few examples"
+    assert "of too few examples to tell" in worth({"trivial": record})
+
+
+def test_texts_without_numbers_among_the_causes() -> None:
+    reference = [story(i, "How many") for i in range(12)]
+    record = beside(reference, reference)
+    assert (record["with_numbers"], record["numbers"]) == (0, None)
+    assert record["scores"]["every number"]["precision"] == 0
+    assert "numbers" not in worth({"trivial": record}).replace("every number", "")
+
+
+def test_a_reference_that_explains_no_answer_has_nothing_to_compare() -> None:
+    link = CausalLink(Span("prompt", 8, 14), (Span("prompt", 0, 3),))
+    reference = [replace(story(0), links=(link,))]
+    report = annotation_report([story(0, "4 pens")], reference).to_dict()
+    assert report["reference"]["trivial"] is None
+    assert worth(report["reference"]) == ""
+    Page(render_annotations(report, "x", {}))
+
+
+def test_the_page_and_the_table_say_whether_it_is_better() -> None:
+    reference = [story(i, "4 pens", "buys 2") for i in range(12)]
+    report = annotation_report(reference, reference).to_dict()
+    said = worth(report["reference"])
+    assert said == (
+        "On the words that the answer depends on (F1), this file is better than the best trivial rule, every number: "
+        "1.000 against 0.571, difference 0.429 [0.429, 0.429]; on naming just the right numbers (share of examples), "
+        "this file is better than the best trivial rule, every number: 1.000 against 0.000, difference 1.000 [1.000, "
+        "1.000]."
+    )
+    page = render_annotations(report, "x", {})
+    Page(page)
+    out = io.StringIO()
+    print_report(report, out)
+    for shown in (page, " ".join(out.getvalue().split())):
+        assert said in shown
+        assert "every content word" in shown
 
 
 def test_conversations_have_a_completion_too() -> None:

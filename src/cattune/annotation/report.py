@@ -15,6 +15,8 @@ from typing import Any
 
 from cattune.annotation.consensus.agreement import Agreement, Tally
 from cattune.annotation.consensus.ballots import check_match, side_by_side
+from cattune.annotation.consensus.trivial import Comparison
+from cattune.annotation.consensus.trivial import Tally as TrivialTally
 from cattune.examples import METHODS, STATUSES, CausalLink, Example, Span
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -79,6 +81,7 @@ class AnnotationReport:
         distances: characters from the end of a cause to the start of its effect; 0 where they overlap.
         effect_lengths: characters of the effects, and `cause_lengths` of the causes.
         agreement: with the reference, if there is one.
+        trivial: the same of rules that read nothing, beside the file; None where the reference explains no completion.
         missing: examples that only the file annotates, and that only the reference does.
     """
 
@@ -106,6 +109,7 @@ class AnnotationReport:
     effect_lengths: Distribution = field(default_factory=Distribution)
     cause_lengths: Distribution = field(default_factory=Distribution)
     agreement: Agreement | None = None
+    trivial: Comparison | None = None
     missing: tuple[int, int] | None = None
 
     @property
@@ -209,6 +213,7 @@ class AnnotationReport:
             "link_f1": record["pairs"][0]["link_f1"],
             "alpha": record["alpha"],
             "units": self.agreement.units,
+            "trivial": self.trivial.to_dict() if self.trivial is not None else None,
         }
 
 
@@ -232,14 +237,16 @@ def annotation_report(
             report.add(example)
         return report
     check_match(match)
-    tally = Tally([FILE, REFERENCE])
+    tally, trivial = Tally([FILE, REFERENCE]), TrivialTally(FILE)
     sizes = Counter({FILE: 0, REFERENCE: 0})
     for entry in side_by_side({FILE: examples, REFERENCE: reference}):
         sizes.update(entry.keys())
         tally.add_entry(entry, match)
         if FILE in entry:
             report.add(entry[FILE])
-    report.agreement = tally.agreement()
+        if len(entry) == 2:
+            trivial.add(entry[FILE], entry[REFERENCE])
+    report.agreement, report.trivial = tally.agreement(), trivial.comparison()
     common = report.agreement.examples
     report.missing = sizes[FILE] - common, sizes[REFERENCE] - common
     return report

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from cattune.io import counted
-from cattune.reports.annotations import LENGTHS, METHODS, QUANTILES, count, finding, interval, number, reasons
+from cattune.reports.annotations import (
+    LENGTHS,
+    METHODS,
+    QUANTILES,
+    count,
+    finding,
+    interval,
+    number,
+    reasons,
+    trivial_rows,
+    worth,
+)
 from cattune.reports.tables import Row, Table, print_tables
 from cattune.reports.terminal import percent
 
@@ -36,9 +47,14 @@ def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None
         rows = [(reason, count(of_links), count(of_causes)) for reason, of_links, of_causes in refused]
         rows.append(("with the link kept, to bring back", "", count(report["refused"]["recoverable"])))
         tables.append(_table(("refused, and why", "links", "causes"), rows))
+    notes = []
     if report["reference"]:
         tables.append(_reference(report["reference"]))
-    print_tables(tables, file, title=finding(report))
+        if beside := trivial_rows(report["reference"]):
+            titles = ("words that the answer depends on", "precision %", "recall %", "F1", "just the right numbers")
+            tables.append(_table(titles, beside))
+            notes.append(worth(report["reference"]))
+    print_tables(tables, file, title=finding(report), notes=notes)
 
 
 def print_join(record: Mapping[str, Any], file: IO[str] | None = None) -> None:

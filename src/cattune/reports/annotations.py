@@ -47,6 +47,8 @@ def render_annotations(report: Mapping[str, Any], title: str, provenance: Mappin
         summaries=[(label, report[part][key]) for label, part, key in LENGTHS if report[part][key]],
         quantiles=QUANTILES,
         reasons=reasons(report),
+        trivial=trivial_rows(report["reference"]),
+        worth=worth(report["reference"]),
         provenance=[(key, str(value)) for key, value in provenance.items() if not isinstance(value, dict | list)],
         **report,
     )
@@ -62,6 +64,36 @@ def finding(report: Mapping[str, Any]) -> str:
         f"{counted(examples['n'], 'example')}, {share}% with causal links: {counted(links['n'], 'link')} with "
         f"{counted(links['causes'], 'cause')}"
     )
+
+
+def trivial_rows(reference: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    """Name, precision, recall, F1 of words, share with the right numbers: of the file, then of each trivial rule."""
+    trivial = reference and reference["trivial"]
+    return [
+        (name, percent(score["precision"]), percent(score["recall"]), interval(score["f1"]), interval(score["numbers"]))
+        for name, score in (trivial["scores"].items() if trivial else ())
+    ]
+
+
+def worth(reference: Mapping[str, Any] | None) -> str:
+    """In a sentence, whether the file is better than a trivial rule; "" where there is nothing to compare."""
+    trivial = reference and reference["trivial"]
+    if not trivial:
+        return ""
+    said = f"On the words that the answer depends on (F1), {_beside(trivial, 'words', 'f1')}"
+    if trivial["numbers"] is None:
+        return f"{said}."
+    return f"{said}; on naming just the right numbers (share of examples), {_beside(trivial, 'numbers', 'numbers')}."
+
+
+def _beside(trivial: Mapping[str, Any], part: str, figure: str) -> str:
+    rule, verdict = trivial[part]["rule"], trivial[part]["verdict"]
+    file = next(iter(trivial["scores"]))
+    said = {"better": "is better than", "worse": "is worse than"}.get(verdict, "is not told apart from")
+    few = ", of too few examples to tell" if verdict == "too few examples" else ""
+    mine, its = (f"{trivial['scores'][name][figure]['value']:.3f}" for name in (file, rule))
+    difference = interval(trivial[part]["difference"])
+    return f"{file} {said} the best trivial rule, {rule}: {mine} against {its}, difference {difference}{few}"
 
 
 def reasons(report: Mapping[str, Any]) -> list[tuple[str, int, int]]:

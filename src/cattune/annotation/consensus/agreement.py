@@ -133,16 +133,7 @@ class Tally:
 
     def agreement(self) -> Agreement:
         """The figures on all that was added."""
-        width = 3 + 6 * len(self._pairs)
-        # Examples with equal rows are interchangeable: a sample of examples is a multinomial draw over distinct rows.
-        # In the order of the examples: sorted, the draws would change with the order of the annotators.
-        rows, counts = np.reshape(list(self._rows), (-1, width)), np.array(list(self._rows.values()), dtype=np.int64)
-        total = counts @ rows
-        n = int(counts.sum())
-        random = np.random.default_rng(0)
-        draws = np.zeros((RESAMPLES, width))
-        for sample in draws if n else ():
-            sample[:] = random.multinomial(n, counts / n) @ rows
+        total, draws = resampled(self._rows, 3 + 6 * len(self._pairs))
         pairs = []
         for index, pair in enumerate(self._pairs):
             at = 3 + 6 * index
@@ -153,12 +144,27 @@ class Tally:
                     examples=self._examples[pair],
                     edges=_three(total[edges]),
                     links=_three(total[links]),
-                    edge_f1=_figure(_f1, total[edges], draws[:, edges]),
-                    link_f1=_figure(_f1, total[links], draws[:, links]),
+                    edge_f1=figure(f1(total[edges]), f1(draws[:, edges])),
+                    link_f1=figure(f1(total[links]), f1(draws[:, links])),
                 )
             )
-        alpha = _figure(_alpha, total[:3], draws[:, :3])
-        return Agreement(self._annotators, n, self._units, alpha, tuple(pairs))
+        alpha = figure(_alpha(total[:3]), _alpha(draws[:, :3]))
+        return Agreement(self._annotators, self._rows.total(), self._units, alpha, tuple(pairs))
+
+
+def resampled(rows: Counter[tuple[float, ...]], width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sums of the rows that examples gave, (width), and of RESAMPLES bootstrap samples of the examples.
+
+    Examples with equal rows are interchangeable: a sample of examples is a multinomial draw over distinct rows. These
+    are in the order of the examples: sorted, the draws would change with the order of the annotators.
+    """
+    distinct, counts = np.reshape(list(rows), (-1, width)), np.array(list(rows.values()), dtype=np.int64)
+    n = int(counts.sum())
+    random = np.random.default_rng(0)
+    draws = np.zeros((RESAMPLES, width))
+    for sample in draws if n else ():
+        sample[:] = random.multinomial(n, counts / n) @ distinct
+    return counts @ distinct, draws
 
 
 def _links(edges: Iterable[Edge]) -> frozenset[tuple[Place, frozenset[Place]]]:
@@ -194,20 +200,19 @@ def _alpha(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(disagreement > 0, alpha, np.where(no + yes > 0, 1.0, np.nan))
 
 
-def _f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """F1 of (..., 3) counts: of both, of the first, of the second."""
     both, first, second = np.moveaxis(counts, -1, 0)
     with np.errstate(invalid="ignore"):
-        return 2 * both / (first + second)
+        return np.asarray(2 * both / (first + second))
 
 
-def _figure(function: Any, total: NDArray[np.float64], draws: NDArray[np.float64]) -> Figure:
-    value = float(function(total))
+def figure(value: NDArray[np.float64], samples: NDArray[np.float64]) -> Figure:
+    """A figure with the percentile interval of its bootstrap samples."""
     if np.isnan(value):
         return Figure(None)
-    samples = function(draws)
     low, high = np.quantile(samples[~np.isnan(samples)], (0.025, 0.975))
-    return Figure(value, float(low), float(high))
+    return Figure(float(value), float(low), float(high))
 
 
 def _three(counts: NDArray[np.float64]) -> tuple[int, int, int]:

@@ -28,7 +28,7 @@ LEAST_OVERLAP = 0.5
 
 # Chinese, Japanese and Korean characters count each as a word: these scripts put no blanks between words.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)*|[^\W{_CJK}]+")
+WORD = re.compile(rf"[{_CJK}]|\d+(?:[.,]\d+)*|[^\W{_CJK}]+")
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def unnamed_words(texts: Sequence[str], named: Iterable[Place]) -> list[tuple[in
     return [
         (number, match.start())
         for number, text in enumerate(texts)
-        for match in _WORD.finditer(text)
+        for match in WORD.finditer(text)
         if marked[number].find(1, match.start(), match.end()) < 0
     ]
 
@@ -177,7 +177,7 @@ def _stand_ins(example: Example, said: Iterable[Ballot]) -> dict[Place, Place]:
 
 def _words(text: str, place: Place) -> frozenset[int]:
     """Where the words start that lie in a place, or the place's part of them."""
-    return frozenset(match.start() for match in _WORD.finditer(text, place[1], place[2]))
+    return frozenset(match.start() for match in WORD.finditer(text, place[1], place[2]))
 
 
 def _alike(one: frozenset[int], other: frozenset[int]) -> bool:
