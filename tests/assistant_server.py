@@ -56,6 +56,7 @@ class Server:
         self.attempts: dict[str, int] = {}
         self.wire_in_a_row: dict[str, int] = {}
         self.content_done: set[str] = set()
+        self.slots = asyncio.Semaphore(args.slots)  # in the order in which requests come
 
     def note(self, **event: Any) -> None:
         if self.log is not None:
@@ -118,7 +119,8 @@ class Server:
             return True
         if fault == "drop_before":
             return False
-        await asyncio.sleep(self.args.latency)
+        async with self.slots:
+            await asyncio.sleep(self.args.latency)
         if fault == "stall":
             await asyncio.sleep(3600)
         if fault == "drop_after":
@@ -212,6 +214,7 @@ async def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--slots", type=int, default=1_000_000, help="requests that are worked on at once")
     parser.add_argument("--retry-after", type=float, default=0.2)
     parser.add_argument("--key")
     parser.add_argument("--model")

@@ -375,6 +375,15 @@ def test_an_output_that_cannot_be_written_loses_no_reply(folder: Folder) -> None
     assert len(folder.answered()) == 60
 
 
+def test_a_server_with_one_slot_gets_each_request_once(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sixteen at once would wait for 0.8 s, twice the time-out."""
+    with running(folder.replies, "--slots", 1, "--latency", 0.05, log=folder.log) as url:
+        assert annotate(folder, url, "--timeout", 0.4) == 0, capsys.readouterr().err
+    events = [event["event"] for event in read_log(folder.log)]
+    assert events[:3] == ["request", "answer", "request"]  # the first one is alone
+    assert Counter(events) == {"request": 60, "answer": 60}
+
+
 def test_dry_run_needs_no_key_and_no_network(folder: Folder) -> None:
     done = folder.run("http://127.0.0.1:9/v1", "out.jsonl", "--dry-run", "--price", 2, 8, OPENAI_API_KEY="")
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,12 @@ SEEN_AT_THE_START, SEEN_LATER = 3, 8
 SHORTEST_REST, LONGEST_REST = 1, 32
 """Rounds between one trial of another level and the next: four times as many after each that changed nothing."""
 
+REST_AT_THE_TOP = 16
+"""The first of them where the limit can rise no more."""
+
+CLEARLY = 1.25
+"""A level whose answers take less than this many times as long as those of the level below is worth it for sure."""
+
 
 @dataclass(slots=True, eq=False)
 class Sent:
@@ -35,6 +41,14 @@ class Sent:
     at: float
     round: int
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How long answers took, together."""
+
+    seconds: float
+    answers: float
 
 
 class Concurrency:
@@ -55,7 +69,7 @@ class Concurrency:
         self.under_way = 0
         self.usual_s = 0.0
         """What an answer takes, a mean of the last ones."""
-        self._rate: dict[int, float] = {}  # answers a second, by limit
+        self._taken: dict[int, Taken] = {}  # by limit
         self._beside: int | None = None  # the limit beside which the present one is tried
         self._is_start = True
         self._goes_up = False
@@ -78,8 +92,7 @@ class Concurrency:
         if sent.round == self._round and sent.number > self.limit // 2:
             self._seen += 1
             self._seconds += took
-            least = SEEN_AT_THE_START if self._is_start and self.limit > 1 else SEEN_LATER
-            if self._seen >= max(least, self.limit // 2) or not self._rate:
+            if self._has_seen_enough():
                 self._judge()
 
     def failed(self, sent: Sent, is_overloaded: bool = False) -> None:
@@ -88,18 +101,30 @@ class Concurrency:
         if is_overloaded and sent.round == self._round:
             self._settle(max(1, self.limit // 2), SHORTEST_REST)
 
+    def _has_seen_enough(self) -> bool:
+        """At the start a level that is clearly as quick as the one below needs no more than half as many answers."""
+        if not self._is_start:
+            return self._seen >= max(SEEN_LATER, self.limit // 2)
+        before = self._taken.get(self._beside or 0)
+        if before is None or self._seconds / self._seen < CLEARLY * before.seconds / before.answers:
+            return self._seen >= max(1, self.limit // 4)
+        return self._seen >= max(SEEN_AT_THE_START, self.limit // 2)
+
     def _judge(self) -> None:
         if not self._was_full:  # there was too little to ask: the limit was not put to the test
             return self._go_to(self.limit)
-        rate, known = self.limit * self._seen / max(self._seconds, 1e-9), self._rate.get(self.limit)
-        is_trial = self._beside is not None
-        self._rate[self.limit] = rate if is_trial or known is None else (3 * known + rate) / 4
-        if not is_trial and not self._is_start:
+        known = self._taken.get(self.limit)
+        share = 0.5 if known is not None and self._beside is None else 0.0
+        known = known or Taken(0.0, 0.0)
+        self._taken[self.limit] = Taken(share * known.seconds + self._seconds, share * known.answers + self._seen)
+        if self._beside is None and not self._is_start:
             return self._rest_or_try()
         best = self.limit if self._beside is None else self._better_of(self._beside, self.limit)
         if best == self._beside:
             self._settle(best, SHORTEST_REST if self._is_start else min(LONGEST_REST, 4 * self._rest))
-        elif best == self.most or (self._beside or 0) > best:
+        elif best == self.most:
+            self._settle(best, REST_AT_THE_TOP)
+        elif (self._beside or 0) > best:
             self._settle(best, SHORTEST_REST)
         else:  # it was worth it to go up: go on
             self._try(min(2 * best, self.most))
@@ -117,7 +142,12 @@ class Concurrency:
             return high  # the first request filled a cache: what it took says nothing
         gain = GAIN_AT_THE_START if self._is_start else GAIN_LATER
         least = 1 + gain * (high / low - 1)
-        return high if self._rate[high] >= least * self._rate[low] else low
+        return high if self._rate(high) >= least * self._rate(low) else low
+
+    def _rate(self, limit: int) -> float:
+        """Answers a second."""
+        taken = self._taken[limit]
+        return limit * taken.answers / max(taken.seconds, 1e-9)
 
     def _try(self, limit: int) -> None:
         self._beside = self.limit
