@@ -502,5 +502,9 @@ def loaded() -> None:
     for name in ("byte-level", "metaspace-bpe", "word-level"):
         family(name)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        import datasets
+
         import cattune.experiments.training
         import cattune.models.load  # noqa: F401
+
+        datasets.disable_progress_bars()

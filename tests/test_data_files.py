@@ -253,6 +253,14 @@ def test_yaml_that_cannot_be_walked_is_refused(text: str, message: str) -> None:
         assert time.perf_counter() - started < 5
 
 
+@pytest.mark.parametrize("text", ["[" + "a, " * 200 + "]", "a: b\n" * 200, "[" + "[[]], " * 99 + "]", "- a\n" * 200])
+def test_of_yaml_with_too_many_values_not_all_is_composed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cattune.data.yaml_text.MOST_VALUES", 100)
+    for read in (load_yaml, compose_yaml):
+        with pytest.raises(ConfigError, match=r"^x\.yaml, line \d+: not valid YAML: it holds more than 100 values"):
+            read(text + "\n[", "x.yaml")  # what comes later, and is wrong, is not reached
+
+
 @pytest.mark.parametrize(
     "tagged", ["!!int ''", "!!float ''", "!!bool x", "!!timestamp x", "!!int '0b_'", "!!binary é", "!!python/none ''"]
 )

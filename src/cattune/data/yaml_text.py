@@ -21,6 +21,7 @@ MOST_DEPTH = 100
 MOST_VALUES = 100_000
 """How deep a document may be nested, and how many values it may stand for, its aliases written out."""
 
+_TOO_DEEP = f"nested too deeply; the most is {MOST_DEPTH}"
 
 _KINDS = {"prior": PRIOR, "rules": RULES, "game": GAME, "configuration": CONFIGURATION}
 
@@ -68,11 +69,11 @@ def compose_yaml(text: str, source: str, loader: type[Any] = yaml.BaseLoader) ->
         ConfigError: it is not YAML, holds more than one document, itself, or too much.
     """
     try:
-        top: yaml.Node | None = yaml.compose(text, Loader=loader)
+        top: yaml.Node | None = yaml.compose(text, Loader=_bounded(loader, source))
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{source}{_line(error.problem_mark)}: not valid YAML: {_reason(error)}") from None
     except RecursionError:
-        raise ConfigError(f"{source}: not valid YAML: nested too deeply; the most is {MOST_DEPTH}") from None
+        raise ConfigError(f"{source}: not valid YAML: {_TOO_DEEP}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if top is not None:
@@ -108,6 +109,27 @@ def load_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = yaml.SafeL
         constructor.dispose()
 
 
+def _bounded(loader: type[Any], source: str) -> type[Any]:
+    """The loader, which gives up on a document as soon as it is too large or too deep; all of it may take long."""
+
+    class Bounded(loader):  # type: ignore[misc]
+        nodes = depth = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            self.nodes += 1
+            self.depth += 1
+            line = _line(self.peek_event().start_mark)
+            if self.depth > MOST_DEPTH + 1:
+                raise ConfigError(f"{source}{line}: not valid YAML: {_TOO_DEEP}")
+            if self.nodes > MOST_VALUES:
+                raise ConfigError(f"{source}{line}: not valid YAML: it holds more than {MOST_VALUES:,} values")
+            node: yaml.Node | None = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return Bounded
+
+
 class _Walk:
     """Measures a document with its aliases written out, each node once."""
 
@@ -124,7 +146,7 @@ class _Walk:
             self._fail(node, "an alias stands for a value that holds it; write the value out")
         if id(node) not in self._sizes:
             if depth >= MOST_DEPTH:
-                self._fail(node, f"nested too deeply; the most is {MOST_DEPTH}")
+                self._fail(node, _TOO_DEEP)
             self._open.add(id(node))
             size, height = 1, 0
             for child in _children(node):
@@ -134,7 +156,7 @@ class _Walk:
             self._sizes[id(node)] = size, height + 1
         size, height = self._sizes[id(node)]
         if depth + height > MOST_DEPTH + 1:
-            self._fail(node, f"nested too deeply; the most is {MOST_DEPTH}")
+            self._fail(node, _TOO_DEEP)
         if size > MOST_VALUES:
             self._fail(node, f"with its aliases it stands for more than {MOST_VALUES:,} values")
         return size, height
