@@ -112,7 +112,7 @@ def load_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = yaml.SafeL
 def _bounded(loader: type[Any], source: str) -> type[Any]:
     """The loader, which gives up on a document as soon as it is too large or too deep; all of it may take long."""
 
-    class Bounded(loader):  # type: ignore[misc]
+    class Bounded(loader):
         nodes = depth = 0
 
         def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
