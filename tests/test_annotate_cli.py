@@ -542,3 +542,6 @@ def test_a_chat_template_that_has_no_system_turn(tmp_path: Path) -> None:
     assert rendered("system") == "<user>system said\n\nuser said" + later
     with pytest.raises(ConfigError, match="chat template .* no such role"):
         rendered("assistant")
+    template = "{{ 'a' * 2000000 }}" + template
+    with pytest.raises(ConfigError, match="chat template .* it writes 2,000,"):
+        rendered("nobody")

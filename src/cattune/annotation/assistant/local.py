@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,15 +101,20 @@ class LocalModel:
         Raises:
             ConfigError: the template refuses that, too.
         """
-        from jinja2 import TemplateError
+        from cattune.rendering.bounds import Bounds
 
         system, question, *later = messages
         merged = {"role": "user", "content": f"{system['content']}\n\n{question['content']}"}
-        for turns in ([system, question, *later], [merged, *later]):
-            try:
-                return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-            except TemplateError as error:
-                said = error
+        render = partial(self._tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
+        size = sum(len(turn["content"]) for turn in messages)
+        said = ""
+        with Bounds() as bounds:
+            for turns in ([system, question, *later], [merged, *later]):
+                bounds.next_example(size)
+                try:
+                    return bounds.run(partial(render, turns), lambda: size)
+                except Exception as error:  # a template is a program of its author's: it may raise anything
+                    said = " ".join(str(error).split())[:300]
         raise ConfigError(f"the chat template of the assistant model refuses a conversation: {said}")
 
     async def _serve(self) -> None:
