@@ -37,7 +37,9 @@ from cattune.examples import Example
 from cattune.phrase_search import Phrase
 
 WIRE = ("429", "429_silent", "500", "503", "408", "drop_before", "drop_after", "drop_half", "stall", "no_json")
-CONTENT = ("truncated", "malformed", "prose", "swapped", "duplicate", "empty", "length", "refusal")
+CONTENT = ("truncated", "malformed", "prose", "swapped", "duplicate", "empty", "refusal")
+FOR_GOOD = ("length",)
+"""Faults of content that are not asked again: only where they are named."""
 WIRE_IN_A_ROW = 3
 
 _TAG = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?![0-9a-f])")
@@ -69,8 +71,8 @@ class Server:
         if rng.random() >= self.args.faults:
             self.wire_in_a_row[tag] = 0
             return None
-        kind = rng.choice([name for name in (*WIRE, *CONTENT) if not self.args.only or name in self.args.only])
-        if kind in CONTENT:
+        kind = rng.choice(self.args.only or (*WIRE, *CONTENT))
+        if kind in (*CONTENT, *FOR_GOOD):
             self.wire_in_a_row[tag] = 0
             if tag in self.content_done:
                 return None

@@ -288,8 +288,7 @@ def check_reply(seed: int) -> Counter[str]:
     for span in found:
         text = case.example.text_of(span)
         where = f"{case.done}: {text!r} in {case.example.fields[span.field]!r} for {raw!r}"
-        is_cut = _cuts_command(case.example.fields[span.field], span.start, span.end)
-        assert not is_cut or f'"{json.dumps(text)[1:-1]}"' in raw, f"cut: {where}"
+        assert not _cuts_command(case.example.fields[span.field], span.start, span.end), f"cut: {where}"
         assert _is_said(text, raw), f"changed: {where}"
         if set(case.done) <= set(FORMS):
             assert _words(text) in map(_words, meant), f"not meant: {where}"
@@ -299,9 +298,10 @@ def check_reply(seed: int) -> Counter[str]:
 
 
 def _cuts_command(text: str, start: int, end: int) -> bool:
-    """Whether a stretch has some of the letters of a command, but not all."""
-    letters = [match.span(1) for match in re.finditer(r"\\([A-Za-z]+)", text)]
-    return any(first < start < last or first < end < last for first, last in letters)
+    return any(
+        match.start() < start < match.end() or match.start() < end < match.end()
+        for match in re.finditer(r"\\[A-Za-z]+", text)
+    )
 
 
 def _words(text: str) -> list[str]:
@@ -326,7 +326,6 @@ def _readings(raw: str) -> Iterator[str]:
     unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), raw)
     yield unescaped
     yield re.sub(r"\s+(?=['’])", "", unescaped)
-    yield re.sub(r"[*_~]", " ", unescaped)
     for backslashes in (1, 2, 4):
         for end in ("", "(?![A-Za-z])"):
             yield re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]{end}", " ", unescaped)

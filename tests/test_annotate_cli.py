@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from assistant_server import read_log, running, write_replies
+from behaving_server import Answer, behaving, good, refused
 
 from cattune import Example, load_examples, save_examples
 from cattune.annotation import Store, load_prior, output_limit
@@ -298,8 +299,8 @@ def test_the_same_command_asks_again_what_got_no_answer(folder: Folder, capsys: 
         first = (folder.path / "out.jsonl").read_bytes()
         assert annotate(folder, url, "--model", "another") == 2
         assert "another input, prior, model or setting" in capsys.readouterr().err
-        assert annotate(folder, url) == 1  # nobody answers this time
-        assert "the one that is there is of an earlier run" in capsys.readouterr().err
+        assert annotate(folder, url) == 1  # refused once more
+        assert "2 examples got no answer: the same command asks again" in capsys.readouterr().err
         assert (folder.path / "out.jsonl").read_bytes() == first
     folder.replies.write_text(all_replies)
     with running(folder.replies, log=folder.log) as url:
@@ -309,6 +310,30 @@ def test_the_same_command_asks_again_what_got_no_answer(folder: Folder, capsys: 
         assert "already exists, complete, of an earlier run of this command" in capsys.readouterr().err
     assert len(folder.answered()) == 2
     assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
+
+
+def test_a_text_that_is_refused_stops_neither_the_run_nor_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(tmp_path, 4)
+    replies = dict(json.loads(line).values() for line in folder.replies.read_text().splitlines())
+    tags = list(replies)
+
+    def answer(n: int, request: dict[str, Any]) -> Answer:
+        tag = next(tag for tag in tags if tag in request["messages"][-1]["content"])
+        if tag == tags[2]:
+            return refused(403, "your input was flagged", metadata={"reasons": ["x"]})
+        return good(replies[tag])
+
+    with behaving(answer) as server:
+        for count in (4, 1):
+            server.requests.clear()
+            assert annotate(folder, server.url) == 1
+            said = capsys.readouterr().err
+            assert "failed: 1 x flagged" in said and "status 403: your input was flagged" in said
+            assert "wrote" in said
+            assert len(server.requests) == count
+    assert [bool(example.links) for example in load_examples(tmp_path / "out.jsonl")] == [True, True, False, True]
 
 
 def test_an_output_that_was_edited_is_not_replaced(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -442,15 +467,15 @@ def test_every_request_has_a_limit_and_the_form_that_the_options_say(
 ) -> None:
     made: dict[str, Any] = {}
 
-    def assistant(model: str, form: dict[str, Any], **settings: Any) -> None:
-        made.update(settings, form=form["json_schema"]["schema"])
+    def assistant(model: str, form: dict[str, Any], /, **settings: Any) -> None:
+        made.update(settings, schema=form["json_schema"]["schema"])
         raise ConfigError("enough")
 
     monkeypatch.setattr("cattune.annotation.assistant.client.Assistant", assistant)
     for answer_first in ((), ("--answer-first", 0), ("--answer-first", 1)):
         assert annotate(folder, "http://127.0.0.1:9/v1", *options, *answer_first) == 2
         assert {key: value for key, value in made["parameters"].items() if key in OUTPUT_LIMITS} == limit
-        assert ("answer" in made["form"]["properties"]) == (answer_first == ("--answer-first", 1))
+        assert ("answer" in made["schema"]["properties"]) == (answer_first == ("--answer-first", 1))
 
 
 @pytest.mark.parametrize(

@@ -150,10 +150,8 @@ class SearchText:
         """Method, score and places of each way to find the phrase, in the order of the module's description."""
         if not phrase.strip() or len(phrase) > LONGER * len(self.joined):
             return
-        ways = self._ways_of(phrase)
-        yield next(ways)  # it finds most phrases, at once
         plain = without_emphasis(phrase)
-        for way in ways:
+        for way in self._ways_of(phrase):
             if way[0] != "fuzzy" or plain == phrase:  # what is like a phrase with its marks is more so without them
                 yield way
         if plain != phrase:

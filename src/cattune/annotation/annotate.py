@@ -88,6 +88,7 @@ class Annotator:
         self._retried: set[bytes] = set()
         self._unanswered: dict[bytes, Failure] = {}  # in this run: no answer is no reply, and is not stored as one
         self._gone: Unanswered | None = None  # there was no connection, and no answer since
+        self._was_refused_only = True  # whatever got no answer in this run was refused by a server that is there
         self._done: dict[int, Outcome] = {}
         self._error: BaseException | None = None
         self._over = False
@@ -127,7 +128,7 @@ class Annotator:
         """End as stopped where the assistant is not there: what it was not asked is no result of its."""
         if self._gone is not None:
             self.stop(NO_ANSWER, f"the assistant does not answer ({self._gone})")
-        elif self._unanswered and not self.summary.asked:
+        elif self._unanswered and not self.summary.asked and not (self._was_refused_only and self.summary.reused):
             last = list(self._unanswered.values())[-1]
             self.stop(NO_ANSWER, f"none of the requests was answered (the last one: {last.reason}: {last.detail})")
 
@@ -255,6 +256,7 @@ class Annotator:
                 costs.end(estimate)
         except Unanswered as error:
             self._gone = error if error.reason == NO_CONNECTION else self._gone
+            self._was_refused_only &= error.is_refusal
             self._unanswered[request.key] = Failure(request.key, error.reason, error.detail, "")
             return self._unanswered[request.key]
         finally:

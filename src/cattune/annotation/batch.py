@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from cattune.annotation.assistant.chat_protocol import BadPayload, read_answer, read_refusal
+from cattune.annotation.assistant.chat_protocol import Answer, BadPayload, Refusal, read_answer, read_refusal
 from cattune.annotation.course import Outcome, Request, Task, answered, course
 from cattune.annotation.reply_form import limited, output_limit
 from cattune.annotation.storage.store import Failure, Reply, Store
@@ -176,14 +176,15 @@ def _result(key: bytes, record: Mapping[str, Any]) -> Reply | Failure:
     response = record.get("response")
     response = response if isinstance(response, Mapping) else {}
     status = response.get("status_code")
-    if record.get("error") or status != 200:
-        refusal = read_refusal(
-            status if isinstance(status, int) else 0, record.get("error") or response.get("body"), ""
-        )
-        reason = refusal.code or (f"status {status}" if status is not None else "batch error")
-        return Failure(key, f"batch: {reason}", refusal.message, raw)
     try:
-        answer = read_answer(json.dumps(response.get("body")))
+        if record.get("error") or status != 200:
+            said = record.get("error") or response.get("body")
+            answer: Answer | Refusal = read_refusal(status if isinstance(status, int) else 0, said, "")
+        else:
+            answer = read_answer(json.dumps(response.get("body")))
     except BadPayload as error:
         return Failure(key, "malformed response", str(error), raw)
+    if isinstance(answer, Refusal):
+        reason = answer.code or (f"status {status}" if status is not None else "batch error")
+        return Failure(key, f"batch: {reason}", answer.message, raw)
     return Reply(answer.text, answer.finish_reason, answer.prompt_tokens or 0, answer.completion_tokens or 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cattune.annotation.assistant.limits import estimate_tokens
-from cattune.annotation.reply_form import OUTPUT_LIMITS
+from cattune.annotation.assistant.refusals import OUTPUT_LIMITS
 from cattune.annotation.storage.store import Spent
 from cattune.errors import ConfigError
 

@@ -176,8 +176,7 @@ def _arguments(value: dict[str, Any]) -> dict[str, Any]:
     """What a tool call hands over, where the object is one that was written out."""
     given = value.get("arguments", value.get("parameters"))
     if isinstance(given, str):
-        found = next(find_objects(given), None)
-        given = found.value if found and found.text == given.strip() else None
+        given = next((found.value for found in find_objects(given)), None)
     return given if isinstance(given, dict) and "links" not in value else value
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cattune.annotation.assistant.refusals import OUTPUT_LIMITS
 from cattune.annotation.prior import Prior
-
-OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens")
-"""Parameters that limit a reply's tokens: OpenAI's newer models take the first alone, many servers the second alone."""
 
 TOKENS_OF_A_PHRASE = 24
 """A generous mean: with its quote, where it has one, and the JSON around it."""

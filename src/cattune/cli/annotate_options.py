@@ -6,8 +6,13 @@ import argparse
 import json
 from typing import Any
 
+from cattune.annotation.assistant.forms import FORMS
+from cattune.annotation.assistant.refusals import OUTPUT_LIMITS
 from cattune.cli.files import check_outputs
 from cattune.errors import ConfigError
+
+OUR_PARAMETERS: dict[str, Any] = {"temperature": 0}
+"""Parameters where the user gives none; the client leaves out those that the model refuses."""
 
 _DESCRIPTION = """\
 Let an assistant model name what each example's answer depends on, and write the examples with those causal links.
@@ -58,9 +63,15 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     add(
         "--parameters",
         type=_parameters,
-        default={"temperature": 0},
+        default=OUR_PARAMETERS,
         metavar="JSON",
-        help='sent with every request (default: {"temperature": 0})',
+        help='sent with every request (default: {"temperature": 0}, or nothing where the model refuses that)',
+    )
+    add(
+        "--response-format",
+        choices=FORMS,
+        default=FORMS[0],
+        help="the strictest form to ask for; where the server refuses it, the next one (default: %(default)s)",
     )
     add("--local", action="store_true", help="--model is a folder with a transformers model, run in this process")
     add("--trust-remote-code", action="store_true", help="--local: let code that the model's folder brings along run")
@@ -79,6 +90,12 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         default=120.0,
         metavar="S",
         help="seconds of silence, the server's queue left out, before a request is sent again (default: 120)",
+    )
+    add(
+        "--reply-timeout",
+        type=float,
+        metavar="S",
+        help="seconds for a reply from its first byte on, however steadily it comes (default: 4 x --timeout)",
     )
     add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
     add(
@@ -124,8 +141,6 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
 
 def check_options(args: argparse.Namespace) -> None:
     """Refuse what does not go together, and fill in the name of the store."""
-    from cattune.annotation.reply_form import OUTPUT_LIMITS
-
     if args.batch is not None and args.batch[0] not in ("write", "read"):
         raise ConfigError(f"--batch takes 'write FILE' or 'read FILE', got {args.batch[0]!r}")
     if args.local and (args.base_url or args.batch or args.price):
@@ -144,6 +159,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise ConfigError(f"--max-retries must be 0 or more, got {args.max_retries}")
     if not 0 < args.timeout < float("inf"):
         raise ConfigError(f"--timeout must be a number of seconds above 0, got {args.timeout:g}")
+    if args.reply_timeout is not None and not 0 < args.reply_timeout < float("inf"):
+        raise ConfigError(f"--reply-timeout must be a number of seconds above 0, got {args.reply_timeout:g}")
     if args.out is None and not args.dry_run:
         raise ConfigError("name the file to write with --out, or see what would be asked with --dry-run")
     if args.store is None:

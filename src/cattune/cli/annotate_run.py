@@ -27,7 +27,7 @@ from cattune.annotation.reply_form import limited, output_limit, response_format
 from cattune.annotation.storage.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import say
-from cattune.cli.annotate_options import check_options
+from cattune.cli.annotate_options import OUR_PARAMETERS, check_options
 from cattune.cli.annotate_progress import report, show
 from cattune.cli.progress import progress_bars
 from cattune.examples import Example
@@ -206,14 +206,20 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) 
     from cattune.annotation.assistant.client import Assistant
 
     most = args.max_output_tokens or output_limit(prior)
+    limit = limited(args.parameters, most, own_server=args.base_url is not None)
+    own = {*(limit if args.max_output_tokens is None else ())}
+    own |= args.parameters.keys() if args.parameters is OUR_PARAMETERS else set()
     return Assistant(
         args.model,
         response_format(prior),
+        form=args.response_format,
         base_url=args.base_url,
         key_variable=args.api_key_env,
-        parameters={**args.parameters, **limited(args.parameters, most, own_server=args.base_url is not None)},
+        parameters={**args.parameters, **limit},
+        own=own,
         limits=Limits(args.concurrency, args.requests_per_minute, args.tokens_per_minute),
         timeout_s=args.timeout,
+        reply_timeout_s=args.reply_timeout,
         max_retries=args.max_retries,
         tell=tell,
     )

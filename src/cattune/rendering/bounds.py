@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar
 
-TICK = 0.3
+TICK = 0.5
 """Seconds of the process's time between two looks at how far the templates have come."""
 
 FEW, SLOW_TICKS = 4, 3

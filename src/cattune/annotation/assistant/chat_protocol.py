@@ -1,4 +1,7 @@
-"""What an OpenAI-compatible chat endpoint says: replies, refusals, and how long to wait. Pure: nothing is sent here."""
+"""What an OpenAI-compatible chat endpoint says: answers, and how long to wait. Pure: nothing is sent here.
+
+What it means when one refuses is in `refusals`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cattune.annotation.assistant.blotting import whole, without_secret
+from cattune.annotation.assistant.error_body import Refusal, as_words, parsed, read_refusal
+from cattune.annotation.assistant.refusals import is_out_of_money, is_retried, refuses_format
+
+__all__ = [
+    "LENGTH",
+    "REFUSED",
+    "STOPPED",
+    "Answer",
+    "BadPayload",
+    "Refusal",
+    "is_out_of_money",
+    "is_retried",
+    "parsed",
+    "read_answer",
+    "read_refusal",
+    "refuses_format",
+    "retry_after",
+    "without_secret",
+]
+
 STOPPED, LENGTH, REFUSED = "stop", "length", "refusal"
 """Finish reasons that are told apart; servers have others, which count as `STOPPED`."""
 
-FORMATS = ("json_schema", "json_object", "none")
-"""Ways to ask for JSON, from the strictest; servers have the first, the second or neither."""
-
-RETRIED = frozenset({408, 409, 429})
-"""Statuses, beside 5xx, after which the same request may succeed."""
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+_DECLINED = frozenset(
+    {"content_filter", "refusal", "safety", "prohibited_content", "recitation", "blocklist", "spii", "sensitive"}
+    | {"guardrail_intervened", "content_filtered"}
+)
+_BROKEN = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+"""Finish reasons as servers name them; after the last ones the same request may succeed."""
 
 LONGEST_WAIT_S = 24 * 3600.0
 
@@ -43,76 +69,45 @@ class Answer:
     completion_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A status that is no success, with what the server says about it, without secrets."""
+def read_answer(body: str, secret: str = "") -> Answer | Refusal:
+    """The answer in the body of a successful response; or the refusal that some servers send with a status of success.
 
-    status: int
-    code: str
-    parameter: str
-    message: str
+    The text is the message's content; where that is empty, the arguments of its tool call, which some servers make of
+    a form; where there is none either, what the model thought, which some take for all that it wrote.
 
-
-def read_answer(body: str) -> Answer:
-    """The answer in the body of a successful response.
+    Args:
+        body: as it came.
+        secret: the key, to be blotted out.
 
     Raises:
         BadPayload: it is not JSON, or holds no choice.
     """
     try:
         payload = json.loads(body)
+        if isinstance(payload, dict | list) and (refusal := _refusal(payload, secret)) is not None:
+            return refusal
         choice = payload["choices"][0]
         message = choice["message"]
-        text, refusal = _text(message.get("content")), message.get("refusal")
+        text, declined = _text(message.get("content")), message.get("refusal")
+        if not text.strip():
+            text = "" if declined else _elsewhere(message)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {body[:200]!r}") from None
-    reason = choice.get("finish_reason")
-    if refusal and not text:
-        text, reason = _words(refusal), "content_filter"
-    known = {"length": LENGTH, "content_filter": REFUSED}
+        start = without_secret(body, secret)[:200]
+        raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {start!r}") from None
+    named = choice.get("finish_reason")
+    reason = named.lower().rpartition(".")[2] if isinstance(named, str) else ""
+    if reason in _BROKEN:
+        raise BadPayload(f"the reply was broken off ({reason})")
+    if declined and not text:
+        text, reason = as_words(declined), "refusal"
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Answer(
-        whole(text),
-        known.get(reason, STOPPED) if isinstance(reason, str) else STOPPED,
+        without_secret(whole(text), secret),
+        LENGTH if reason in _CUT else REFUSED if reason in _DECLINED else STOPPED,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
-
-
-def read_refusal(status: int, body: object, secret: str) -> Refusal:
-    """What the body of a response that is no success says."""
-    error = body.get("error", body) if isinstance(body, Mapping) else body
-    fields = error if isinstance(error, Mapping) else {"message": error}
-    said = fields.get("message") or fields.get("detail") or fields
-    code, parameter = (_words(fields.get(name) or "")[:100] for name in ("code", "param"))
-    return Refusal(status, code, parameter, without_secret(" ".join(_words(said).split())[:500], secret))
-
-
-def parsed(body: str) -> object:
-    """The JSON of a body, or the body itself where it is none."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-
-
-def is_retried(status: int) -> bool:
-    """Whether a request that got this status may succeed later."""
-    return status in RETRIED or status >= 500
-
-
-def refuses_format(refusal: Refusal) -> bool:
-    """Whether the server says that it does not have the way that was chosen to ask for JSON."""
-    said = f"{refusal.parameter} {refusal.message}".lower()
-    words = ("response_format", "json_schema", "json_object", "structured output", "guided", "grammar")
-    return refusal.status in (400, 404, 415, 422, 500, 501) and any(word in said for word in words)
-
-
-def is_out_of_money(refusal: Refusal) -> bool:
-    """Whether waiting does not help: the account has no credit or quota left."""
-    said = f"{refusal.code} {refusal.message}".lower()
-    return refusal.status == 402 or any(word in said for word in ("insufficient_quota", "billing"))
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -133,30 +128,35 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     return None
 
 
-def without_secret(text: str, secret: str) -> str:
-    """The text with the key blotted out."""
-    return text.replace(secret, "***") if len(secret) > 3 else text
+def _refusal(payload: Any, secret: str) -> Refusal | None:
+    """An error in the place of choices, or of the first choice."""
+    if isinstance(payload, list):
+        payload = payload[0] if payload and isinstance(payload[0], dict) else {}
+    choices = payload.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    error = payload.get("error") if not choice else choice.get("error")
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(str(code)) if str(code).isdecimal() and len(str(code)) == 3 else 500
+    return read_refusal(status if 400 <= status < 600 else 500, {"error": error}, secret)
 
 
-def whole(text: str) -> str:
-    """The text with '?' for each half of a surrogate pair: that is no character, and no store or terminal takes it."""
-    return text.encode(errors="replace").decode()
-
-
-def _words(said: object) -> str:
-    """What a server says, as text: as it is, or as JSON where it is something else."""
-    if isinstance(said, str):
-        return whole(said)
-    try:
-        return whole(json.dumps(said, ensure_ascii=False, default=str))
-    except RecursionError:
-        return "JSON that is nested too deeply"
+def _elsewhere(message: Any) -> str:
+    """What a message says where it has no content."""
+    calls = message.get("tool_calls")
+    call = calls[0] if isinstance(calls, list) and calls else {"function": message.get("function_call")}
+    function = call.get("function") if isinstance(call, dict) else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    places = (as_words(arguments or ""), message.get("reasoning_content"), message.get("reasoning"))
+    return next((text for text in places if isinstance(text, str) and text.strip()), "")
 
 
 def _text(content: Any) -> str:
     """The text of a message, which some servers give in parts."""
     if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content)
+        texts = (part if isinstance(part, str) else part.get("text") for part in content)
+        return "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
         raise TypeError
     return content or ""

@@ -4,10 +4,12 @@ The `openai` SDK says where to, and with which client and headers. Its own retri
 server asks for a wait of more than two minutes, and one request's wait does not hold the others back. Here Retry-After
 makes all of them wait.
 
-Tried again are 408, 409, 429, 5xx, time-outs, broken connections, and bodies that are not what the protocol says. What
-does not get better ends the run at once, as a `ConfigError`: a key that is not accepted, no credit, a model that does
-not exist, a parameter that is refused. A server that does not answer from the start, or has stopped answering, ends it
-as a `NoAnswer`.
+Tried again are 408, 409, 429, 5xx, time-outs, broken connections, and bodies that are not what the protocol says. A
+refusal that may be about the form of the reply or a parameter is tried in another way (`forms`). What holds for every
+request ends the run at once, as a `ConfigError`: a key that is not accepted, no credit, an unknown model, a parameter
+of the user's that is refused, a redirect to somebody else; and so does a server that has refused all requests from the
+start. What concerns one text fails this one alone. A server that does not answer from the start, or has stopped
+answering, ends the run as a `NoAnswer`.
 """
 
 from __future__ import annotations
@@ -15,36 +17,32 @@ from __future__ import annotations
 import errno
 import json
 import random
+import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
-from cattune.annotation.assistant.chat_protocol import (
-    FORMATS,
-    Answer,
-    Refusal,
-    is_out_of_money,
-    is_retried,
-    parsed,
-    read_answer,
-    read_refusal,
-    refuses_format,
-    retry_after,
-    without_secret,
-)
+from cattune.annotation.assistant.blotting import without_secret
+from cattune.annotation.assistant.chat_protocol import Answer, BadPayload, read_answer, retry_after
 from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
     NO_KEY,
-    check_address,
     check_parameters,
+    find_address,
     open_client,
     read_key,
-    without_login,
+    shown_address,
+    without_logins,
 )
+from cattune.annotation.assistant.error_body import Refusal, parsed, read_refusal
+from cattune.annotation.assistant.forms import FORMS, Way, other_way, told
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.patience import Patience
+from cattune.annotation.assistant.refusals import Meaning, is_no_endpoint, meaning, named, names_form
+from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, post
 from cattune.errors import CattuneError, ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
@@ -58,6 +56,22 @@ _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTA
 REFUSED_AT_THE_START = 10
 """So many requests refused, and none answered, end the run."""
 
+WALKS_AT_THE_START = 3
+"""So many requests, refused in every way, are taken through all ways where the server does not say what is to blame."""
+
+REPLY_TIMEOUTS = 4
+"""A reply may take so many times as long to come as a server may be silent."""
+
+_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
+"""What a server that has too much to do answers."""
+
+TRIES_IN_ONE_WAY = 2
+"""So often is a request tried in one way that a server breaks over, before it has answered anything."""
+
+TOO_LARGE, TOO_SLOW = "reply too large", "too slow"
+"""`Unanswered.reason` where a reply was not read to its end."""
+
+_QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 
 NO_CONNECTION = "no connection"
 """`Unanswered.reason` where nothing could be sent: refused, no such host, no TLS, no route. No text is to blame."""
@@ -73,18 +87,23 @@ class Unanswered(Exception):
     Args:
         reason: for counting, such as "status 400" or "time-out".
         detail: what the server said, without secrets.
+        is_refusal: whether the server is there and refuses this request: it would refuse it again.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, is_refusal: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.is_refusal = is_refusal
 
 
-_Outcome: TypeAlias = "Answer | tuple[Unanswered, float | None] | None"
+_CHANGE = "change --parameters (or --max-output-tokens, where that is the limit)"
 
-_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
-"""What a server that has too much to do answers."""
+_Outcome: TypeAlias = Answer | Refusal | Unanswered
+
+
+def _reason(outcome: _Outcome) -> str:
+    return outcome.reason if isinstance(outcome, Unanswered) else f"status {getattr(outcome, 'status', 200)}"
 
 
 class Assistant:
@@ -92,12 +111,16 @@ class Assistant:
 
     Args:
         model: its name there.
-        response_format: the form that replies are held to, where the server can.
-        base_url: the endpoint, such as `http://localhost:8000/v1`; None for the SDK's own.
+        response_format: the schema that replies are held to, where the server can.
+        form: the strictest form to ask for, one of `forms.FORMS`.
+        base_url: the endpoint, such as `http://localhost:8000/v1`; None for OPENAI_BASE_URL, or else OpenAI's.
         key_variable: the environment variable that holds the key. It may be unset where `base_url` is given.
         parameters: sent with every request, such as {"temperature": 0}.
+        own: names of parameters that the user did not set: they are left out where the model refuses them.
         limits: how fast; shared by all who ask.
         timeout_s: how long a server may be silent about a request that waits for no other one (`patience`).
+        reply_timeout_s: how long a reply may take from its first byte on, however steadily it comes; None for
+            `REPLY_TIMEOUTS` times `timeout_s`.
         connect_timeout_s: how long a connection may take.
         max_retries: how often a request is tried again.
         tell: is told what the user should know, in a sentence.
@@ -111,11 +134,14 @@ class Assistant:
         model: str,
         response_format: Mapping[str, Any],
         *,
+        form: str = FORMS[0],
         base_url: str | None = None,
         key_variable: str = KEY_VARIABLE,
         parameters: Mapping[str, Any] | None = None,
+        own: Collection[str] = (),
         limits: Limits | None = None,
         timeout_s: float = 120.0,
+        reply_timeout_s: float | None = None,
         connect_timeout_s: float = 10.0,
         max_retries: int = 8,
         tell: Callable[[str], None] = lambda _: None,
@@ -126,17 +152,22 @@ class Assistant:
         self.sent: Counter[str] = Counter()
         """Requests sent ("requests"), and why some were sent again ("status 429", "time-out", ...)."""
         self._response_format = response_format
+        self._own = frozenset(own)
         self._key_variable = key_variable
-        self._secret = read_key(key_variable, base_url)
+        address = find_address(base_url)
+        key = read_key(key_variable, address)
+        self._secret = "" if key == NO_KEY else key
         self._max_retries = max_retries
         self._tell = tell
-        self._format = 0
+        self._way = Way(form)
+        self._way_works = self._answered = False
+        self._refused = self._given_up = self._walks = 0
         self._patience = Patience(timeout_s, lambda: self.limits.pace.usual_s)
-        self._answered = False
-        self._refused = self._given_up = 0
-        check_address(base_url)
-        self._http, self._url = open_client(base_url, self._secret, connect_timeout_s)
-        self._where = without_login(self._url.removesuffix("chat/completions"))
+        self._within_s = REPLY_TIMEOUTS * timeout_s if reply_timeout_s is None else reply_timeout_s
+        self._http, self._url = open_client(address, key, connect_timeout_s)
+        self._where = self._shown(shown_address(self._url))
+        if address and "#" in address:
+            tell(f"what follows on '#' in the address is not sent: requests go to {self._where}")
 
     async def ask(self, messages: Sequence[Mapping[str, str]], tokens: float = 0.0) -> Answer:
         """The answer to a conversation.
@@ -151,19 +182,34 @@ class Assistant:
             NoAnswer: the server answers nobody.
             ConfigError: no request will be answered.
         """
-        failure = Unanswered("not tried", "")
         wait, tries = 0.0, 0
-        while tries <= self._max_retries:
+        way = first = self._way
+        refusal: Refusal | None = None  # after which the way was changed
+        failure: Unanswered | None = None
+        while failure is None or tries <= self._max_retries:
             await self.limits.sleep(wait)
-            outcome = await self._in_turn(messages, tokens, failure.reason if tries else "")
+            outcome = await self._in_turn(messages, way, tokens, failure.reason if failure else "")
             if isinstance(outcome, Answer):
-                self._answered, self._given_up = True, 0
+                self._take_up(first, way, refusal)
                 self._correct(outcome, tokens)
                 return outcome
-            if outcome is None:  # the way to ask for JSON was changed
-                continue
-            failure, asked_to_wait = outcome
+            asked_to_wait = None
+            if isinstance(outcome, Refusal):
+                other = self._other_way(way, first, outcome, tries)
+                if other is None:
+                    self._walks += way != first and meaning(outcome) is Meaning.OTHER
+                    asked_to_wait = outcome.wait_s
+                    outcome = self._refusal(outcome)
+                else:
+                    way, refusal = other, outcome
+                    outcome = Unanswered(f"status {refusal.status}", refusal.message)
+                    if meaning(refusal) is not Meaning.WAIT:
+                        failure, wait = outcome, 0.0
+                        continue
+            failure = outcome
             tries += 1
+            if failure.reason in (TOO_LARGE, TOO_SLOW):
+                break  # it would be so again
             if not self._answered and tries >= TRIES_AT_THE_START and failure.reason != "status 429":
                 raise self._no_answer(f"does not answer ({failure}), after {tries} tries")
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)
@@ -180,41 +226,47 @@ class Assistant:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _in_turn(self, messages: Sequence[Mapping[str, str]], tokens: float, again: str) -> _Outcome:
+    async def _in_turn(self, messages: Sequence[Mapping[str, str]], way: Way, tokens: float, again: str) -> _Outcome:
         """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
         try:
-            async with self.limits.turn(tokens, bool(again)) as turn, self._patience.watched():
+            async with self.limits.turn(tokens, bool(again)) as turn, self._patience.watched() as waiting:
                 if again:
                     self.sent[again] += 1
                 self.sent["requests"] += 1
-                outcome = await self._try(messages)
+                outcome = await self._try(messages, way, waiting.heard)
                 turn.is_answered = isinstance(outcome, Answer)
-                turn.is_overload = isinstance(outcome, tuple) and outcome[0].reason in _OVERLOAD
+                turn.is_overload = _reason(outcome) in _OVERLOAD
                 return outcome
         except TimeoutError:
-            return Unanswered("time-out", "the server was silent for too long"), None
+            return Unanswered("time-out", "the server was silent for too long")
 
-    async def _try(self, messages: Sequence[Mapping[str, str]]) -> _Outcome:
-        """An answer; or what went wrong and the wait that was asked for; or None, to be asked again in another way."""
+    async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Outcome:
+        """What one request came to; `heard` is told of each sign of life."""
         import httpx2
 
-        way = self._format
-        body = {"model": self.model, "messages": messages, **self.parameters, **self._form(way)}
+        form = way.response_format(self._response_format)
+        body = {"model": self.model, "messages": messages, **way.sent(self.parameters), **form}
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         try:
-            response = await self._http.post(self._url, content=content)
-            if response.is_success:
-                return read_answer(without_secret(response.text, self._secret))
+            status, headers, text = await post(self._http, self._url, content, self._within_s, heard)
+            if 200 <= status < 300:
+                return read_answer(text, self._secret)
+        except TooLarge:
+            return Unanswered(TOO_LARGE, "the reply has more bytes than are read; a limit on output tokens would help")
+        except TooSlow:
+            return Unanswered(
+                TOO_SLOW, f"the reply was not complete {self._within_s:g} s after it began (--reply-timeout)"
+            )
+        except Redirected as error:
+            source, target = (self._shown(address) for address in (error.source, error.target))
+            self._end(f"redirects from {source} to {target}; if that is right, name its address with --base-url")
         except httpx2.TransportError as error:
-            return self._broken(error), None
+            return self._broken(error)
+        except BadPayload as error:
+            return Unanswered("malformed response", str(error))
         except Exception as error:  # what a server sends that is no HTTP raises whatever the library has for it
-            detail = without_secret(f"{type(error).__name__}: {error}", self._secret)
-            return Unanswered("malformed response", detail), None
-        refusal = read_refusal(response.status_code, parsed(response.text), self._secret)
-        if not self._answered and refuses_format(refusal) and way + 1 < len(FORMATS):
-            self._weaken(way, refusal)
-            return None
-        return self._refusal(refusal), retry_after(response.headers)
+            return Unanswered("malformed response", self._shown(f"{type(error).__name__}: {error}"))
+        return read_refusal(status, parsed(text), self._secret, retry_after(headers))
 
     def _broken(self, error: BaseException) -> Unanswered:
         """A connection that failed, by its first cause: the layers in between take one kind for another."""
@@ -222,46 +274,78 @@ class Assistant:
             error = error.__cause__
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
             return Unanswered("time-out", "the server was silent for too long")
-        detail = without_secret(str(error), self._secret) or type(error).__name__
+        detail = self._shown(error) or type(error).__name__
         never_sent = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or (
             isinstance(error, OSError) and error.errno in _UNREACHABLE
         )
         return Unanswered(NO_CONNECTION if never_sent else "connection failed", detail)
 
-    def _form(self, way: int) -> dict[str, Any]:
-        forms: dict[str, Any] = {"json_schema": self._response_format, "json_object": {"type": "json_object"}}
-        form = forms.get(FORMATS[way])
-        return {} if form is None else {"response_format": form}
+    def _other_way(self, way: Way, first: Way, refusal: Refusal, tries: int) -> Way | None:
+        """The way to try next, if the one that was tried may be to blame for a refusal."""
+        if meaning(refusal) is Meaning.WAIT and not names_form(refusal):
+            # A server that breaks over the form does not say so; one that is busy says 429 or 503.
+            if self._answered or refusal.status != 500 or tries < TRIES_IN_ONE_WAY:
+                return None
+            refusal = replace(refusal, status=501)
+        by_trying = not self._way_works and self._walks < WALKS_AT_THE_START
+        return other_way(way, first, refusal, self.parameters, self._own, by_trying)
 
-    def _weaken(self, way: int, refusal: Refusal) -> None:
-        if self._format == way:  # others may have found out at the same time
-            self._format = way + 1
-            self._tell(
-                f"the server does not take response_format {FORMATS[way]} ({refusal.message[:200]}); going on with "
-                f"{FORMATS[way + 1]}"
-            )
+    def _take_up(self, first: Way, way: Way, refusal: Refusal | None) -> None:
+        """A request was answered: whether the others are to be sent in this way."""
+        theirs = sorted(way.left_out - self._own)
+        if refusal is not None and theirs:  # it was sent without them to find out
+            which = "the parameter" if len(theirs) == 1 else "one of the parameters"
+            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({refusal.message}); {_CHANGE}")
+        self._answered, self._given_up = True, 0
+        if way == self._way:
+            self._way_works = True
+        elif first != self._way or self._way_works or refusal is None or meaning(refusal) is Meaning.TOO_LONG:
+            return  # others have found their way, or this text alone needs another one
+        else:
+            self._way, self._way_works = way, True
+            self._tell(told(first, way, self.parameters, refusal))
 
     def _refusal(self, refusal: Refusal) -> Unanswered:
-        """The failure of one request, where it is not the end for all; one that is for good is raised."""
+        """The failure of one request; what concerns this request alone, or all of them, is raised."""
         status, said = refusal.status, refusal.message
-        if is_out_of_money(refusal):
-            self._end(f"says that the account has no credit or quota left ({said}); what was answered is stored")
-        if is_retried(status):
+        about = meaning(refusal, self._answered)
+        if about is Meaning.WAIT:
             return Unanswered(f"status {status}", said)
-        if status == 401 and self._secret == NO_KEY:
-            self._end(f"wants a key, and the environment variable {self._key_variable} is not set (status 401)")
-        if status == 401:
-            self._end(f"does not accept the key in the environment variable {self._key_variable} (status 401)")
+        if about is Meaning.MONEY:
+            self._end(f"says that the account has no credit or quota left ({said}); what was answered is stored")
+        if about is Meaning.KEY and not self._secret:
+            self._end(f"wants a key, and the environment variable {self._key_variable} is not set (status {status})")
+        if about is Meaning.KEY:
+            self._end(f"does not accept the key in the environment variable {self._key_variable} (status {status})")
+        if about is Meaning.MODEL:
+            self._end(f"has no model {self.model!r} (status {status}: {said})")
+        if about in (Meaning.DECLINED, Meaning.TOO_LONG):
+            raise Unanswered(about.value, f"status {status}: {said}", is_refusal=True)
+        if not self._answered:
+            self._end_for_all(refusal)
+        raise Unanswered(f"status {status}", said, is_refusal=True)
+
+    def _end_for_all(self, refusal: Refusal) -> None:
+        """End the run where a refusal, before anything was answered, holds for every request."""
+        status, said = refusal.status, refusal.message
+        if is_no_endpoint(refusal):
+            self._end(f"is no chat endpoint: there is nothing at {self._shown(self._url)} (status {status}: {said})")
+        theirs = [name for name in self.parameters if name not in self._own]
+        if status in (400, 422) and (blamed := named(refusal, theirs)):
+            self._end(f"refuses the parameter {blamed[0]!r} ({said}); {_CHANGE}")
+        self._refused += 1
+        if self._refused < REFUSED_AT_THE_START:
+            return
+        for_all = f"has refused each of the first {self._refused} requests (status {status}: {said})"
         if status == 403:
-            self._end(f"does not let the key in {self._key_variable} use the model {self.model!r} (status 403: {said})")
+            self._end(f"{for_all}; may the key in {self._key_variable} use the model {self.model!r}?")
         if status == 404:
-            self._end(f"has no model {self.model!r}, or is not a chat endpoint (status 404: {said})")
-        if not self._answered and refusal.parameter in self.parameters:
-            self._end(f"refuses the parameter {refusal.parameter!r} ({said}); change --parameters")
-        self._refused += not self._answered
-        if self._refused >= REFUSED_AT_THE_START:
-            self._end(f"has refused each of the first {self._refused} requests (status {status}: {said})")
-        raise Unanswered(f"status {status}", said)
+            self._end(f"{for_all}; is there a model {self.model!r}, and a chat endpoint at this address?")
+        self._end(for_all)
+
+    def _shown(self, text: object) -> str:
+        """A text without the key, and without the names, passwords and queries of addresses."""
+        return without_secret(_QUERY.sub("?...", without_logins(text)), self._secret)
 
     def _no_answer(self, what: str) -> NoAnswer:
         return NoAnswer(f"the assistant at {self._where} {what}; is it running, and is the address right?")

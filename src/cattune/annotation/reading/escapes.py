@@ -37,12 +37,11 @@ class Escapes:
 
     def meant(self, phrase: Phrase) -> Phrase:
         """The phrase with the backslashes that are meant."""
-        if not _ESCAPED.search(phrase.text) and not (phrase.quote and _ESCAPED.search(phrase.quote)):
-            return phrase
-        return Phrase(self._meant(phrase.text), phrase.quote and self._meant(phrase.quote))
+        quote = phrase.quote and self._meant(phrase.quote)
+        return Phrase(self._meant(phrase.text), quote)
 
     def _meant(self, words: str) -> str:
-        if words in self._text:
+        if _ESCAPED.search(words) is None or words in self._text:
             return words
         literal = _CONTROL.sub(self._reading, words)
         others = (

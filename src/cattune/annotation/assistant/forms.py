@@ -1,0 +1,114 @@
+"""How a reply's form is asked for, and with which parameters; and what is tried where an endpoint refuses that.
+
+Endpoints refuse a form or a parameter in more words than anybody can list. So this goes by trying: a request that is
+refused, when nothing has yet been answered in the way it was asked, is sent once more in another way. If that is
+answered, what was left out was to blame, and the others are asked so from the start. If it is refused as well, the way
+was not to blame, and stays. Pure: nothing is sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cattune.annotation.assistant.error_body import Refusal
+from cattune.annotation.assistant.refusals import (
+    OUTPUT_LIMITS,
+    Meaning,
+    meaning,
+    named,
+    names_form,
+    refuses_format,
+)
+
+FORMS = ("json_schema", "json_object", "text")
+"""Ways to ask for JSON, from the strictest; endpoints have all of them, or the last only."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to ask.
+
+    Args:
+        form: one of `FORMS`.
+        left_out: names of parameters that are not sent.
+        other_limit: whether the limit on output tokens is sent under its other name.
+    """
+
+    form: str = FORMS[0]
+    left_out: frozenset[str] = frozenset()
+    other_limit: bool = False
+
+    def sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that are sent, under the names that they are sent under."""
+        names = dict(zip(OUTPUT_LIMITS, reversed(OUTPUT_LIMITS), strict=True)) if self.other_limit else {}
+        return {names.get(name, name): value for name, value in parameters.items() if name not in self.left_out}
+
+    def response_format(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """What asks for the form: nothing where it is plain text, which some endpoints refuse to be asked for."""
+        forms: dict[str, Mapping[str, Any]] = {"json_schema": schema, "json_object": {"type": "json_object"}}
+        return {"response_format": forms[self.form]} if self.form in forms else {}
+
+
+def other_way(
+    way: Way, first: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str], by_trying: bool
+) -> Way | None:
+    """The way to try next, where a request was refused; None where there is none, or the way is not to blame.
+
+    Args:
+        way: the one that was refused.
+        first: the one that this request was first sent in.
+        refusal: what the server said.
+        parameters: of the run.
+        own: the names of those that the user did not set.
+        by_trying: whether to try where the refusal does not say that the form or a parameter is to blame.
+    """
+    sent = way.sent(parameters)
+    limits = [name for name in OUTPUT_LIMITS if name in parameters]
+    ours = [name for name in parameters if name in own and name not in way.left_out]
+    if meaning(refusal) is Meaning.TOO_LONG:  # without a limit there may be room for the reply
+        room = [name for name in limits if name in ours and refusal.status != 413]
+        return replace(way, left_out=way.left_out | set(room)) if room else None
+    if not refuses_format(refusal):
+        return None
+    to_blame = named(refusal, sent, loosely=True)
+    is_limit = not set(OUTPUT_LIMITS).isdisjoint(to_blame)
+    if is_limit and len(limits) == 1 and way.other_limit == first.other_limit:
+        return replace(way, other_limit=not way.other_limit)
+    blamed = [name for name in ours if name in to_blame or (is_limit and name in limits)]
+    if blamed:
+        return replace(way, left_out=way.left_out | set(blamed))
+    if names_form(refusal):
+        weaker = FORMS[FORMS.index(way.form) + 1 :]
+        return replace(way, form=weaker[0]) if weaker else None
+    if not by_trying or named(refusal, sent):
+        return None
+    ways = _ways(first, ours, parameters)
+    if way not in ways:  # what the server named was changed before
+        ways = _ways(replace(way, form=first.form), ours, parameters)
+    return next(iter(ways[ways.index(way) + 1 :]), None)
+
+
+def _ways(first: Way, ours: Collection[str], parameters: Collection[str]) -> list[Way]:
+    """What is tried, one after the other, where the server does not say what it refuses."""
+    weaker = [replace(first, form=form) for form in FORMS[FORMS.index(first.form) :]]
+    without_ours = [replace(way, left_out=way.left_out | set(ours)) for way in (first, weaker[-1])]
+    without_any = replace(weaker[-1], left_out=frozenset(parameters))
+    return list(dict.fromkeys([*weaker, *without_ours, without_any]))
+
+
+def told(before: Way, after: Way, parameters: Mapping[str, Any], refusal: Refusal) -> str:
+    """What was changed, in a sentence for the user."""
+    changes = []
+    if after.form != before.form:
+        changes.append(f"the server does not take response_format {before.form}; going on with {after.form}")
+    left_out = sorted(after.left_out - before.left_out)
+    if left_out:
+        perhaps = "" if named(refusal, left_out, loosely=True) else "probably "
+        which = " and ".join(left_out)
+        changes.append(f"the model {perhaps}does not take {which}, which is cattune's default and is now left out")
+    old, new = (next((name for name in way.sent(parameters) if name in OUTPUT_LIMITS), None) for way in (before, after))
+    if old != new and new is not None:
+        changes.append(f"the model does not take {old}; it is sent as {new}")
+    return f"{'; '.join(changes)} (it said: {refusal.message[:200]})"

@@ -1,0 +1,130 @@
+"""One POST, with limits on everything: what is read, what it unpacks to, how long it takes, and where it may lead."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient, Response
+
+MOST_BYTES = 8_000_000
+"""The most bytes of a response, packed and unpacked: a reply of 500,000 characters in JSON's escapes has 6,000,000."""
+
+MOST_REDIRECTS = 5
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class TooLarge(Exception):
+    """The response has more than `MOST_BYTES`."""
+
+
+class TooSlow(Exception):
+    """The response took longer than a response may."""
+
+
+class Redirected(Exception):
+    """The server sends the request to another address, where it must not go by itself.
+
+    Args:
+        source: where it was sent.
+        target: where it should go.
+    """
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(source, target)
+        self.source = source
+        self.target = target
+
+
+class Received(NamedTuple):
+    """A response, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+async def post(
+    http: AsyncClient, url: str, content: bytes, within_s: float, heard: Callable[[], None] = lambda: None
+) -> Received:
+    """Send a request and read the response.
+
+    Redirects are followed within the same scheme, host and port, with method and body.
+
+    Args:
+        http: the client.
+        url: where to.
+        content: what to send.
+        within_s: how long the response may take from its first byte on, however steadily it comes.
+        heard: is told whenever something has come.
+
+    Raises:
+        TooLarge: it is larger than a response may be.
+        TooSlow: it was not there in time.
+        Redirected: to another origin, or too often.
+        httpx2.TransportError: the connection failed.
+        ValueError: the response is packed in a way that was not asked for, or wrongly.
+    """
+    where = url
+    for _ in range(MOST_REDIRECTS + 1):
+        request = http.build_request("POST", where, content=content)
+        response = await http.send(request, stream=True, follow_redirects=False)
+        heard()
+        try:
+            target = _target(response, where)
+            if target is None:
+                text = await _read(response, within_s, heard)
+                return Received(response.status_code, response.headers, text)
+        finally:
+            await response.aclose()
+        if _origin(target) != _origin(where):
+            raise Redirected(where, target)
+        where = target
+    raise Redirected(url, where)
+
+
+def _target(response: Response, url: str) -> str | None:
+    location = response.headers.get("location")
+    return urljoin(url, location) if response.status_code in _REDIRECTS and location else None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+async def _read(response: Response, within_s: float, heard: Callable[[], None]) -> str:
+    packing = response.headers.get("content-encoding", "").strip().lower()
+    unpack = None
+    if packing in ("gzip", "x-gzip", "deflate"):
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    elif packing not in ("", "identity"):
+        raise ValueError(f"the content encoding {packing[:40]!r}, which was not asked for")
+    length = response.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MOST_BYTES:
+        raise TooLarge
+    chunks, read, size = [], 0, 0
+    try:
+        async with asyncio.timeout(within_s) as limit:
+            async for chunk in response.aiter_raw():
+                heard()
+                read += len(chunk)
+                if unpack is not None:
+                    chunk = b"" if unpack.eof else unpack.decompress(chunk, MOST_BYTES + 1 - size)
+                size += len(chunk)
+                chunks.append(chunk)
+                if max(read, size) > MOST_BYTES:
+                    raise TooLarge
+    except zlib.error as error:
+        raise ValueError(f"the body is not packed as it says ({error})") from None
+    except TimeoutError:
+        if limit.expired():
+            raise TooSlow from None
+        raise
+    return b"".join(chunks).decode("utf-8-sig", "replace")
