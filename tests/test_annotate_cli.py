@@ -544,6 +544,7 @@ def test_a_local_model_annotates(tmp_path: Path) -> None:
     record = json.loads(done.stdout)
     assert record["asked"] == 3
     assert sum(record["failed"].values()) == 3
+    assert "replies are not held to a form" in done.stderr
     assert len(load_examples(tmp_path / "out.jsonl")) == 3
 
 

@@ -181,7 +181,7 @@ def test_constraints_pin_every_requirement_within_its_bounds() -> None:
 
 def test_lowest_versions_that_are_claimed_are_those_that_are_tested() -> None:
     pinned = pins("constraints-min.txt")
-    for requirement in requirements("", "peft", "annotate", "review"):
+    for requirement in requirements("", "peft", "annotate", "local", "review"):
         claimed = re.fullmatch(r">=([\w.]+)", str(requirement.specifier))
         assert claimed, f"{requirement} should claim a lowest version and no highest"
         assert re.match(rf"{re.escape(claimed[1])}(\.|$)", pinned[requirement.name.lower()]), requirement

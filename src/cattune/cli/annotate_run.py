@@ -201,7 +201,10 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) 
 
         most = args.max_output_tokens or args.parameters.get("max_tokens", MAX_NEW_TOKENS)
         trust = args.trust_remote_code
-        return LocalModel(args.model, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust)
+        form = response_format(prior)
+        return LocalModel(
+            args.model, form, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust, tell=tell
+        )
 
     from cattune.annotation.assistant.client import Assistant
 

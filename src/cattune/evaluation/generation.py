@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from cattune.alignment import fast_backend
 from cattune.errors import ConfigError, DataError
@@ -143,6 +143,7 @@ def generate_greedily(
     max_new_tokens: int,
     batch_size: int,
     progress: Progress | None = None,
+    processor: Callable[[int], Any] | None = None,
 ) -> list[Completion]:
     """Let the model continue each prompt with its most probable tokens.
 
@@ -157,6 +158,7 @@ def generate_greedily(
         max_new_tokens: how many tokens a completion may have, >= 1.
         batch_size: prompts generated from at once, >= 1.
         progress: told of every batch that is done.
+        processor: makes, for a batch of so many prompts, a logits processor of transformers.
 
     Returns:
         A completion for each prompt, in their order.
@@ -178,7 +180,8 @@ def generate_greedily(
     completions: dict[int, Completion] = {}
     with _plain_inference(model):
         for batch in in_batches(model, prompts.ids, batch_size, pad_id):
-            written = _continue([prompts.ids[i] for i in batch], model, tokenizer, settings)
+            rules = [] if processor is None else [processor(len(batch))]
+            written = _continue([prompts.ids[i] for i in batch], model, tokenizer, settings, rules)
             for i, ids in zip(batch, written, strict=True):
                 end = next((at for at, token in enumerate(ids) if token in stop_ids), None)
                 text = str(tokenizer.decode(ids[:end], skip_special_tokens=True))
@@ -190,7 +193,11 @@ def generate_greedily(
 
 
 def _continue(
-    batch: list[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig
+    batch: list[list[int]],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GenerationConfig,
+    rules: list[Any],
 ) -> list[list[int]]:
     """The new token ids of each prompt of a batch."""
     width = max(map(len, batch))
@@ -205,6 +212,7 @@ def _continue(
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),
             generation_config=settings,
+            logits_processor=LogitsProcessorList(rules),
             # Looking for texts needs the tokenizer, and time: it is not asked for where there are none.
             **({"tokenizer": tokenizer} if settings.stop_strings else {}),
         )

@@ -1,13 +1,16 @@
-"""A transformers model in this process as the assistant: greedy, in batches, through its chat template."""
+"""A transformers model in this process as the assistant: greedy, in batches, through its chat template.
+
+Replies are held to their form by `held`, where the extra for that is installed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
 from cattune.annotation.assistant.client import Unanswered
@@ -16,6 +19,7 @@ from cattune.annotation.prompt import ChatMessage
 from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cattune.annotation.assistant.held import Schema
     from cattune.evaluation.generation import Completion
 
 MAX_NEW_TOKENS = 1024
@@ -30,10 +34,12 @@ class LocalModel:
 
     Args:
         name: a model's folder, or its name on the hub.
+        response_format: the form that replies are held to, where the extra `local` is installed; None for no form.
         batch_size: conversations answered at once.
         max_new_tokens: the most tokens of a reply.
         device: `auto` for the accelerator if there is one, else a torch device.
         trust_remote_code: whether code that comes with the model may run.
+        tell: is told where replies are not held to the form, and why.
 
     Raises:
         ConfigError: the model or the device is not there, or not what is expected.
@@ -42,11 +48,13 @@ class LocalModel:
     def __init__(
         self,
         name: str | Path,
+        response_format: Mapping[str, Any] | None = None,
         *,
         batch_size: int = 8,
         max_new_tokens: int = MAX_NEW_TOKENS,
         device: str = "auto",
         trust_remote_code: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         from cattune.evaluation.models import load_model
         from cattune.rendering.tokenized import end_of_turn
@@ -55,6 +63,7 @@ class LocalModel:
         self._max_new_tokens = max_new_tokens
         self._model, self._tokenizer = load_model(name, device, trust_remote_code)
         self._end = end_of_turn(self._tokenizer)
+        self._schema = None if response_format is None else self._held_to(response_format, tell)
         self._room: int | None = getattr(self._model.config, "max_position_embeddings", None)
         self._waiting: list[_Waiting] = []
         self._serving: asyncio.Task[None] | None = None
@@ -86,6 +95,18 @@ class LocalModel:
             self._serving.cancel()
             with suppress(asyncio.CancelledError):
                 await self._serving
+
+    def _held_to(self, response_format: Mapping[str, Any], tell: Callable[[str], None]) -> Schema | None:
+        from cattune.annotation.assistant.held import NotHeld, Schema
+        from cattune.rendering.stopping import as_ids, end_ids
+
+        ends = {*self._end.ids, *end_ids(self._model), *as_ids(self._tokenizer.eos_token_id)}
+        tokens = self._model.get_output_embeddings().weight.shape[0]
+        try:
+            return Schema(response_format["json_schema"]["schema"], self._tokenizer, tokens, ends)
+        except NotHeld as why:
+            tell(f"the model's replies are not held to a form, and may be unreadable: {why}")
+        return None
 
     def _encode(self, messages: Sequence[ChatMessage]) -> list[int]:
         if self._tokenizer.chat_template:
@@ -142,6 +163,7 @@ class LocalModel:
             Prompts(tuple(batch), 0, frozenset(self._end.ids), frozenset({self._end.text} - {""})),
             max_new_tokens=self._max_new_tokens,
             batch_size=len(batch),
+            processor=None if self._schema is None else self._schema.processor,
         )
 
     def _answer(self, ids: list[int], completion: Completion) -> Answer:
