@@ -22,6 +22,7 @@ from behaving_server import Answer, behaving, good, refused
 from cattune import Example, load_examples, save_examples
 from cattune.annotation import Store, load_prior, output_limit
 from cattune.annotation.reply_form import OUTPUT_LIMITS
+from cattune.annotation.storage.store import Failure
 from cattune.cli import main as cli
 from cattune.errors import ConfigError
 from cattune.stg import load_game, make_split
@@ -240,7 +241,7 @@ def assert_nowhere(key: str, folder: Path) -> None:
         assert key.encode() not in path.read_bytes(), path
 
 
-def test_failed_examples_are_listed_kept_and_asked_again(folder: Folder) -> None:
+def test_failed_examples_are_listed_kept_and_asked_again(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     lines = folder.replies.read_text().splitlines()
     mended = folder.path / "mended.jsonl"
     mended.write_text(folder.replies.read_text())
@@ -255,14 +256,77 @@ def test_failed_examples_are_listed_kept_and_asked_again(folder: Folder) -> None
     assert summary["first_failures"][0]["id"] == folder.examples[7].id
     assert folder.examples[7].id in done.stderr
     assert "--retry-failed" in done.stderr
+    assert f"cattune annotations replies {folder.path / 'out.jsonl.store'} shows them" in done.stderr
     made = load_examples(folder.path / "out.jsonl")
     assert [bool(example.links) for example in made] == [i != 7 for i in range(60)]
+    for at in (("out.jsonl",), ("out.jsonl.store",), ("in.jsonl", "--store", folder.path / "out.jsonl.store")):
+        assert cli.main(["annotations", "replies", str(folder.path / at[0]), *map(str, at[1:])]) == 0
+        shown = capsys.readouterr().out
+        assert f"example {folder.examples[7].id}: no_json: " in shown
+        assert "advice: turn structured output on" in shown
+        assert "| Tut mir leid, dazu sage ich nichts." in shown
     with running(mended, log=folder.log) as url:
         assert folder.run(url, "out.jsonl", "--overwrite").returncode == 1
         assert not folder.answered()
         assert folder.run(url, "out.jsonl", "--retry-failed").returncode == 0
     assert len(folder.answered()) == 1
     assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
+
+
+def test_replies_that_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path / "replies.store") as store:
+        for number, (example, text) in enumerate([("a", "x" * 1000), ("a", "two\n\x1b[2Jlines"), ("", "old")]):
+            store.fail([Failure(bytes([number]), "no_json", "prose", text, example)]).result()
+        store.reopen([bytes([2])]).result()
+        store.fail([Failure(bytes([2]), "mystery", "?", "older", "")]).result()
+
+    def shown(*options: str) -> str:
+        assert cli.main(["annotations", "replies", str(tmp_path / "replies.store"), *options]) == 0
+        return capsys.readouterr().out
+
+    lines = shown().splitlines()
+    assert lines[2:4] == ["  | " + "x" * 600, "  | ... and 400 characters more: --id shows all"]
+    assert lines[7:9] == ["  | two", r"  | \x1b[2Jlines"]
+    assert lines[10:] == ["an example of an earlier release: mystery, attempt 2: ?", "  | older", ""]
+    assert "x" * 1000 in shown("--id", "a") and "older" not in shown("--id", "a")
+    records = [json.loads(line) for line in shown("--json").splitlines()]
+    assert [(record["example"], record["attempt"], len(record["reply"])) for record in records] == [
+        ("a", 1, 1000),
+        ("a", 1, 13),
+        (None, 2, 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing.jsonl",), "does not exist, and there is none beside it"),
+        (("in.jsonl",), "is no store, and there is none beside it"),
+        (("in.jsonl", "--store", "in.jsonl"), "in.jsonl is no store"),
+        (("in.jsonl", "--store", "gone"), "gone cannot be read"),
+        (("r.store", "--id", "zz"), 'no reply about the example "zz"'),
+    ],
+)
+def test_replies_that_are_not_there(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder.path)
+    with Store("r.store") as store:
+        store.fail([Failure(bytes(1), "no_json", "prose", "No.", "a")]).result()
+    before = sorted(folder.path.iterdir())
+    assert cli.main(["annotations", "replies", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(folder.path.iterdir()) == before
+
+
+def test_links_that_are_there_are_counted_within_the_limit(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    save_examples(folder.input, folder.examples)
+    assert annotate(folder, "http://127.0.0.1:9/v1", "--dry-run", "--limit", 5) == 0
+    assert "5 examples have links already, of 5; " in capsys.readouterr().err
 
 
 def annotate(folder: Folder, url: str, *options: object) -> int:

@@ -22,6 +22,7 @@ from assistant_server import completion, running, write_replies
 from cattune import Example, Message, load_examples, save_examples
 from cattune.annotation import Store, Task, load_prior, response_format
 from cattune.annotation.batch import write_requests
+from cattune.annotation.storage.store import Failure
 from cattune.cli import main as cli
 from cattune.data.own_kinds import CONFIGURATION, GAME, PRIOR, RULES, own_kind
 from cattune.stg import load_game, make_split
@@ -148,6 +149,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer.save_pretrained(folder / name)
     write_replies(folder / "replies", examples)
     write_results(folder)
+    with Store(folder / "train.jsonl.store") as store:
+        store.fail([Failure(bytes(32), "no_json", "The reply holds no JSON object.", "No.", "0")]).result()
     return folder
 
 

@@ -152,7 +152,7 @@ def _verdict(task: Task, example: Example, request: Request, got: Reply | Failur
             raise ReplyError(REFUSAL, f"The request was declined: {shown(got.text, 200)}")
         links = read_reply(got.text, example_tag(example), task.thought_tags)
     except ReplyError as error:
-        failure = Failure(request.key, error.reason, error.detail, got.text)
+        failure = Failure(request.key, error.reason, error.detail, got.text, example.id)
         return _Verdict(None, error.reason, (error.detail,), failure)
     judgement = judge(example, links, task.source, task.prior.options)
     return _Verdict(judgement, problems=judgement.problems)

@@ -23,7 +23,7 @@ class InputFile:
     Args:
         path: as it was given.
         examples: how many it has.
-        with_links: how many of them have links, which are left out.
+        with_links: how many of those that count have links, which are left out.
         sha256: of its bytes.
         state: what the file system says of it; another one means that it was changed.
     """
@@ -35,8 +35,12 @@ class InputFile:
     state: tuple[int, ...]
 
 
-def check_input(path: str | os.PathLike[str]) -> InputFile:
+def check_input(path: str | os.PathLike[str], limit: int | None = None) -> InputFile:
     """Read a file through, so that a mistake in its last line costs nothing.
+
+    Args:
+        path: the file.
+        limit: only so many examples, the first, will be annotated.
 
     Raises:
         DataError: something is wrong with the file or a record; the message says where and what.
@@ -48,7 +52,7 @@ def check_input(path: str | os.PathLike[str]) -> InputFile:
     count = with_links = 0
     for _, has_links in _records(path):
         count += 1
-        with_links += has_links
+        with_links += has_links and (limit is None or count <= limit)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     found = InputFile(name, count, with_links, digest.hexdigest(), state)

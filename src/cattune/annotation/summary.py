@@ -26,7 +26,7 @@ class Summary:
         without_links: those with a reply that could be used and no link in the end.
         failed: why others have no annotation, counted.
         unanswered: examples of which a request got no reply, most of them failed; the same command asks it again.
-        unusable: examples that failed although every request got a reply.
+        unusable: examples that failed with a reply that could not be used; a second request may have got none.
         links: how many there are.
         methods: how their phrases were found, counted.
         refused: links and causes that could not be used, by reason.
@@ -66,7 +66,7 @@ class Summary:
         self.done += 1
         example = outcome.example
         self.unanswered += outcome.unanswered
-        self.unusable += outcome.failed is not None and not outcome.unanswered
+        self.unusable += bool(outcome.failures)
         if outcome.failed is not None:
             self.failed[outcome.failed] += 1
             if len(self.failures) < SHOWN_FAILURES:

@@ -65,7 +65,8 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
     if summary.unusable:
         again = "--retry-failed" if args.batch is None else "--batch write FILE --retry-failed"
         replies = counted(summary.unusable, "example whose replies", "examples whose replies")
-        lines.append(f"{replies} could not be used: {again} asks again; the replies are kept in the store")
+        show = f"cattune annotations replies {args.store} shows them"
+        lines.append(f"{replies} could not be used: {again} asks again; {show}")
     if summary.stopped is not None:
         return lines + _how_to_go_on(summary, record, args)
     lines.append(f"wrote {args.out}")

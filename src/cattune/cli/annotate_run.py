@@ -43,10 +43,10 @@ def annotate(args: argparse.Namespace) -> int:
     tags = tuple(args.thought_tags) if args.thought_tags else None
     repair = None if args.repair is None else bool(args.repair)
     task = Task(_prior(args), args.model, args.parameters, repair, tags)
-    found = check_input(args.file)
+    found = check_input(args.file, args.limit)
     if found.with_links:
         some = counted(found.with_links, "example has", "examples have")
-        say(f"{some} links already, of {found.examples:,}; these links are left out")
+        say(f"{some} links already, of {_total(args, found):,}; these links are left out")
     if args.dry_run:
         return _dry_run(args, task, found)
 
@@ -73,6 +73,10 @@ def _prior(args: argparse.Namespace) -> Prior:
 
 def _most_tokens(args: argparse.Namespace) -> dict[str, int]:
     return {} if args.max_output_tokens is None else {"max_tokens": args.max_output_tokens}
+
+
+def _total(args: argparse.Namespace, found: InputFile) -> int:
+    return found.examples if args.limit is None else min(found.examples, args.limit)
 
 
 def _price(args: argparse.Namespace) -> Price | None:
@@ -163,7 +167,7 @@ def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: Input
 
 
 def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
-    total = found.examples if args.limit is None else min(found.examples, args.limit)
+    total = _total(args, found)
     with progress_bars() as update:
         annotator = Annotator(
             task,

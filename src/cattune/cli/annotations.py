@@ -1,4 +1,4 @@
-"""`cattune annotations`: look at an annotated file, annotate by rules, join several annotations."""
+"""`cattune annotations`: look at an annotated file or at replies, annotate by rules, join several annotations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cattune.cli import say
+from cattune.cli import replies, say
 from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
 from cattune.cli.reading import followed_examples
@@ -24,6 +24,7 @@ _EPILOG = """\
 examples:
   cattune annotations report train.jsonl
   cattune annotations report train.jsonl --reference by_hand.jsonl --html annotations.html
+  cattune annotations replies train.jsonl
   cattune annotations rules records.jsonl --rules risk.yaml --out train.jsonl
   cattune annotations join model_a.jsonl model_b.jsonl rules.jsonl --out train.jsonl
 
@@ -42,8 +43,9 @@ def add_parser(subparsers: Any) -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = subparsers.add_parser(
         "annotations",
-        help="look at annotated data, annotate by rules, join several annotations",
-        description="Look at an annotated file, annotate by rules, or join several annotations of the same examples.",
+        help="look at annotated data and replies, annotate by rules, join several annotations",
+        description="Look at an annotated file or at replies that could not be used, annotate by rules, or join "
+        "several annotations of the same examples.",
         epilog=_EPILOG,
         formatter_class=form,
     )
@@ -93,6 +95,7 @@ def add_parser(subparsers: Any) -> None:
     for action in (report, rules, join):
         action.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
         action.add_argument("--json", action="store_true", help="print the figures as JSON instead of tables")
+    replies.add_parser(actions)
     parser.set_defaults(run=run)
 
 
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CattuneError: a file or the call is not what it should be, or nothing was found that could be used.
     """
-    return {"report": _report, "rules": _rules, "join": _join}[args.action](args)
+    return {"report": _report, "rules": _rules, "join": _join, "replies": replies.run}[args.action](args)
 
 
 def _report(args: argparse.Namespace) -> int:

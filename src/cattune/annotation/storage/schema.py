@@ -41,12 +41,13 @@ CREATE TABLE owners (
 );
 CREATE TABLE claims (key BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
 """
-_OUTPUTS = """
+_LATER_TABLES = """
 CREATE TABLE IF NOT EXISTS outputs (
     name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, command TEXT NOT NULL, unanswered INTEGER NOT NULL,
     unusable INTEGER NOT NULL, written REAL NOT NULL
-)
-"""  # came later: a release that does not know the table does without it
+);
+CREATE TABLE IF NOT EXISTS failed_examples (key BLOB PRIMARY KEY, example TEXT NOT NULL) WITHOUT ROWID;
+"""  # a release that does not know one does without it
 
 _ADVICE = (
     (
@@ -110,8 +111,7 @@ def _check_schema(database: sqlite3.Connection, path: Path) -> None:
         mark = database.execute("PRAGMA application_id").fetchone()[0]
         empty = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if empty:
-            for statement in filter(str.strip, _TABLES.split(";")):
-                database.execute(statement)
+            _make(database, _TABLES)
             database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif mark != APPLICATION_ID:
@@ -121,12 +121,17 @@ def _check_schema(database: sqlite3.Connection, path: Path) -> None:
                 f"the store {str(path)!r} has schema version {version}, and this release of cattune reads "
                 f"{SCHEMA_VERSION}; use the release that wrote it, or choose another file with --store"
             )
-        database.execute(_OUTPUTS)
+        _make(database, _LATER_TABLES)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def _make(database: sqlite3.Connection, tables: str) -> None:
+    for statement in filter(str.strip, tables.split(";")):
+        database.execute(statement)
 
 
 def is_empty(database: sqlite3.Connection) -> bool:

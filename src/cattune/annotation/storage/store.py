@@ -44,12 +44,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request has no usable reply: `reason` for counting, `detail` for people, `raw` as the server sent it."""
+    """Why a request has no usable reply: `reason` for counting, `detail` for people, `raw` as the server sent it.
+
+    `example` is the id of an example that it was about, or "" where that is not known.
+    """
 
     key: bytes
     reason: str
     detail: str
     raw: str
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ class OutputNote:
     command: str
     unanswered: int
     unusable: int
+
+
+_FAILURE = (
+    "failures.key, reason, detail, raw, coalesce(example, '') FROM failures "
+    "LEFT JOIN failed_examples ON failed_examples.key = failures.key"
+)
 
 
 def request_key(
@@ -151,14 +161,14 @@ class Store:
 
     def failure(self, key: bytes) -> Failure | None:
         """The failure of a request that has not been given another chance since."""
-        row = self._row("SELECT key, reason, detail, raw FROM failures WHERE key = ? AND open", key)
+        row = self._row(f"SELECT {_FAILURE} WHERE failures.key = ? AND open", key)
         return None if row is None else Failure(*row)
 
     def failures(self) -> Iterator[tuple[Failure, int, bool]]:
         """Every failure there ever was, oldest first, with the number of its attempt, from 1, and whether it stands."""
-        sql = "SELECT key, reason, detail, raw, attempt, open FROM failures ORDER BY rowid"
+        sql = f"SELECT attempt, open, {_FAILURE} ORDER BY failures.rowid"
         with explained(self.path):
-            for *failure, attempt, is_open in self._reader.execute(sql):
+            for attempt, is_open, *failure in self._reader.execute(sql):
                 yield Failure(*failure), attempt, bool(is_open)
 
     def spent(self, model: str) -> Spent:
@@ -242,6 +252,8 @@ class Store:
                         "VALUES (?, ?, ?, ?, ?, ?, 1)",
                         (f.key, attempts + 1, f.reason, f.detail, f.raw, time.time()),
                     )
+                if f.example:
+                    database.execute("INSERT OR REPLACE INTO failed_examples VALUES (?, ?)", (f.key, f.example))
                 database.execute("DELETE FROM claims WHERE key = ?", (f.key,))
 
         return self._writer.submit(run)
