@@ -32,6 +32,7 @@ from cattune.annotation.assistant.endpoint import (
     NO_KEY,
     check_parameters,
     find_address,
+    find_proxy,
     open_client,
     read_key,
     shown_address,
@@ -275,6 +276,8 @@ class Assistant:
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
             return Unanswered("time-out", "the server was silent for too long")
         detail = self._shown(error) or type(error).__name__
+        if (proxy := find_proxy(self._url)) is not None:
+            detail += f" (through the proxy {proxy})"
         never_sent = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or (
             isinstance(error, OSError) and error.errno in _UNREACHABLE
         )

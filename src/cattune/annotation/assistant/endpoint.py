@@ -84,7 +84,9 @@ def _checked(url: str, what: str) -> str:
             "environment variable (--api-key-env) and leave them out"
         )
     if not is_address:
-        raise ConfigError(f"{what} {shown(url)} does not begin with http:// or https:// and a host; {_AS_IN}")
+        raise ConfigError(
+            f"{what} {shown(url.rpartition('@')[2])} does not begin with http:// or https:// and a host; {_AS_IN}"
+        )
     return url
 
 
@@ -102,8 +104,8 @@ def shown_address(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, query="", fragment=""))
 
 
-def check_proxy(url: str) -> None:
-    """Refuse a proxy of the environment that requests to this address would go through and cannot.
+def find_proxy(url: str) -> str | None:
+    """The proxy of the environment that requests to this address go through, as it may be shown; None for none.
 
     Raises:
         ConfigError: it is none that speaks HTTP.
@@ -112,7 +114,8 @@ def check_proxy(url: str) -> None:
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.netloc):
-        return
+        return None
+    name = proxy.rpartition("@")[2]
     try:
         found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         is_usable = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
@@ -120,9 +123,10 @@ def check_proxy(url: str) -> None:
         is_usable = False
     if not is_usable:
         raise ConfigError(
-            f"the environment names the proxy {shown(proxy.rpartition('@')[2])} for {parts.scheme} addresses, which "
-            "cannot be used: only http:// and https:// proxies can; correct it, or put the host into NO_PROXY"
+            f"the environment names the proxy {shown(name)} for {parts.scheme} addresses, which cannot be used: only "
+            "http:// and https:// proxies can; correct it, or put the host into NO_PROXY"
         )
+    return name
 
 
 def open_client(address: str | None, key: str, connect_timeout_s: float) -> tuple[AsyncClient, str]:
@@ -142,7 +146,7 @@ def open_client(address: str | None, key: str, connect_timeout_s: float) -> tupl
             "pip install 'causal-attention-tuning[annotate]'"
         ) from None
     address = address or OPENAI
-    check_proxy(address)
+    find_proxy(address)
     timeout = Timeout(None, connect=connect_timeout_s)  # how long a server may be silent: see `patience`
     try:
         try:
