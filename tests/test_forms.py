@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,29 @@ def test_a_form_that_is_refused_is_left_out_for_all(status: int, message: str) -
     assert run.forms == [SCHEMA, OBJECT, OBJECT, OBJECT]
     assert len(run.told) == 1
     assert "going on with json_object" in run.told[0]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "output_format.schema: For 'array' type, property 'maxItems' is not supported",
+        "Invalid schema for response_format 'causal_links': In context=(), 'maxItems' is not permitted.",
+        "Invalid JSON payload received. Unknown name \"minItems\" at 'generation_config.response_schema'",
+    ],
+)
+def test_a_schema_that_bounds_its_lists_may_be_refused(message: str) -> None:
+    run = Run(lambda n, request: refused(400, message) if "maxItems" in json.dumps(request) else good())
+    assert run.answers == ["fine"] * 3
+    assert run.forms == [SCHEMA] * 4
+    assert "maxItems" in json.dumps(run.server.requests[0])
+    assert "additionalProperties" in json.dumps(run.server.requests[1])
+    assert len(run.told) == 1
+    assert "a schema that bounds its lists; going on with one that does not (it said:" in run.told[0]
+
+
+def test_a_schema_that_is_refused_without_bounds_too() -> None:
+    run = Run(lambda n, request: refused(400, "maxItems: no") if form_of(request) == SCHEMA else good())
+    assert run.forms == [SCHEMA, SCHEMA, OBJECT, OBJECT, OBJECT]
 
 
 def test_no_form_at_all() -> None:

@@ -25,6 +25,9 @@ from cattune.annotation.assistant.refusals import (
 FORMS = ("json_schema", "json_object", "text")
 """Ways to ask for JSON, from the strictest; endpoints have all of them, or the last only."""
 
+BOUNDS = ("minItems", "maxItems")
+"""Keywords of a schema that bound its lists."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -34,11 +37,13 @@ class Way:
         form: one of `FORMS`.
         left_out: names of parameters that are not sent.
         other_limit: whether the limit on output tokens is sent under its other name.
+        bounded: whether the schema says how long its lists may be, which some endpoints refuse.
     """
 
     form: str = FORMS[0]
     left_out: frozenset[str] = frozenset()
     other_limit: bool = False
+    bounded: bool = True
 
     def sent(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters that are sent, under the names that they are sent under."""
@@ -47,8 +52,16 @@ class Way:
 
     def response_format(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """What asks for the form: nothing where it is plain text, which some endpoints refuse to be asked for."""
-        forms: dict[str, Mapping[str, Any]] = {"json_schema": schema, "json_object": {"type": "json_object"}}
+        whole = schema if self.bounded else without_bounds(schema)
+        forms: dict[str, Mapping[str, Any]] = {"json_schema": whole, "json_object": {"type": "json_object"}}
         return {"response_format": forms[self.form]} if self.form in forms else {}
+
+
+def without_bounds(schema: Any) -> Any:
+    """The schema with lists of any length."""
+    if isinstance(schema, Mapping):
+        return {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
+    return [without_bounds(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def other_way(
@@ -79,6 +92,8 @@ def other_way(
     blamed = [name for name in ours if name in to_blame or (is_limit and name in limits)]
     if blamed:
         return replace(way, left_out=way.left_out | set(blamed))
+    if way.form == FORMS[0] and way.bounded and any(bound in refusal.message for bound in BOUNDS):
+        return replace(way, bounded=False)
     if names_form(refusal):
         weaker = FORMS[FORMS.index(way.form) + 1 :]
         return replace(way, form=weaker[0]) if weaker else None
@@ -103,6 +118,8 @@ def told(before: Way, after: Way, parameters: Mapping[str, Any], refusal: Refusa
     changes = []
     if after.form != before.form:
         changes.append(f"the server does not take response_format {before.form}; going on with {after.form}")
+    if after.form == before.form and after.bounded != before.bounded:
+        changes.append("the server does not take a schema that bounds its lists; going on with one that does not")
     left_out = sorted(after.left_out - before.left_out)
     if left_out:
         perhaps = "" if named(refusal, left_out, loosely=True) else "probably "
