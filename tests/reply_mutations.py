@@ -298,10 +298,9 @@ def check_reply(seed: int) -> Counter[str]:
 
 
 def _cuts_command(text: str, start: int, end: int) -> bool:
-    return any(
-        match.start() < start < match.end() or match.start() < end < match.end()
-        for match in re.finditer(r"\\[A-Za-z]+", text)
-    )
+    """Whether a stretch has some of the letters of a command, but not all."""
+    letters = [match.span(1) for match in re.finditer(r"\\([A-Za-z]+)", text)]
+    return any(first < start < last or first < end < last for first, last in letters)
 
 
 def _words(text: str) -> list[str]:
@@ -326,6 +325,7 @@ def _readings(raw: str) -> Iterator[str]:
     unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), raw)
     yield unescaped
     yield re.sub(r"\s+(?=['’])", "", unescaped)
+    yield re.sub(r"[*_~]", " ", unescaped)
     for backslashes in (1, 2, 4):
         for end in ("", "(?![A-Za-z])"):
             yield re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]{end}", " ", unescaped)

@@ -18,7 +18,7 @@ COMMANDS = [
     r"\frac{3}{4}", r"\times 12", r"\beta = 3", r"\rho = 3", r"\nu = 3", r"\neq 3", r"\nabla f", r"\text{kg} 12",
     r"\sqrt{81}", r"\alpha = 3", r"\left(3\right)", r"\right)", r"\underline{3}", r"\uparrow", r"\$3", r"12\%",
     r"3 \cdot 4", r"\bar{x}", r"\(x\)", r"x\ y", r"\{3\}", r"3\,4", r"\tan 30", r"\to 3", r"\f{3}", r"\b{x}",
-    r"\begin{array} 3 \\ 4 \end{array}", r"C:\new\temp\file_3", r"C:\users\bob\readme", r"\d+\s\bpens\b",
+    r"\begin{array} 3 \\ 4 \\\hline \end{array}", r"C:\new\temp\file_3", r"C:\users\bob\readme", r"\d+\s\bpens\b",
 ]  # fmt: skip
 
 

@@ -228,6 +228,13 @@ def test_marks_that_are_no_emphasis_stay(text: str, phrase: str) -> None:
     assert search(text, phrase).places == []
 
 
+def test_the_command_that_a_phrase_ends_with_is_not_cut() -> None:
+    assert search("It has x \\neq 3 or x\\neq. ", "x \\ne").places == []
+    assert found("It has x\\neq 3 or x\\ne. ", "x\\ne") == ["exact", "x\\ne"]
+    assert found("It has ax\\neq 3. ", "x\\neq") == ["exact", "x\\neq"]
+    assert found("It has 3\\nHow many. ", "How many") == ["exact", "How many"], "a line break that was escaped twice"
+
+
 def test_a_quote_may_hold_markdown() -> None:
     assert search("Ann has 4. Bob has 4. ", "4", "**Bob** has 4").places == [(19, 20)]
 

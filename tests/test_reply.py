@@ -31,7 +31,7 @@ from cattune.annotation.reply import (
     EMPTY,
     MALFORMED,
     MOST_CHARACTERS,
-    MOST_PHRASES,
+    MOST_LISTED,
     NO_JSON,
     REFUSAL,
     TOO_LONG,
@@ -231,9 +231,10 @@ def test_refused(text: str, expected: str) -> None:
 def test_a_list_without_end_is_refused_before_it_is_searched() -> None:
     causes = [f"no cause {number}" for number in range(20_000)]
     assert reason(json.dumps({"example": TAG, "links": [{"effect": "6", "causes": causes}]})) == TOO_LONG
-    links = [{"effect": "6", "causes": []}] * (MOST_PHRASES + 1)
+    links = [{"effect": "6", "causes": []}] * (MOST_LISTED + 1)
     assert reason(json.dumps({"example": TAG, "links": links})) == TOO_LONG
-    assert len(read_reply(json.dumps({"example": TAG, "links": links[:MOST_PHRASES]}), TAG)) == MOST_PHRASES
+    assert len(read_reply(json.dumps({"example": TAG, "links": links[:MOST_LISTED]}), TAG)) == MOST_LISTED
+    assert reason(json.dumps({"example": TAG, "links": [0] * (MOST_LISTED + 1)})) == TOO_LONG, "before it is looked at"
 
 
 def test_every_reason_has_advice() -> None:

@@ -17,6 +17,7 @@ from cattune.annotation.reply import (
     NO_JSON,
     REFUSAL,
     TRUNCATED,
+    WRONG_SHAPE,
     ReplyError,
     read_reply,
 )
@@ -108,6 +109,12 @@ def test_a_tag_inside_the_answer_whatever_its_form() -> None:
     ):
         assert outcome(f"{DRAFT}</think>\n```json\n{json.dumps(answer)}\n```") == ["</think>", "<think>"]
     assert outcome(f"{reply('</think>')} is wrong</think>{FINAL}") == ["3 plums"], "an answer inside a thought is none"
+
+
+def test_a_tool_call_whose_arguments_are_a_thought_names_nothing() -> None:
+    call = {"name": "links", "arguments": f"<think>{DRAFT}</think>There is none."}
+    assert outcome(json.dumps(call)) == NO_JSON
+    assert outcome(json.dumps({**call, "arguments": f"{DRAFT} no, {FINAL}"})) == WRONG_SHAPE
 
 
 def test_tags_of_the_users_own() -> None:

@@ -1,4 +1,4 @@
-"""Where a phrase occurs in the fields of an example: exactly, loosely or, failing that, in much the same words.
+r"""Where a phrase occurs in the fields of an example: exactly, loosely or, failing that, in much the same words.
 
 The first of these ways that finds anything decides, and gives all of its places:
 
@@ -13,8 +13,9 @@ The first of these ways that finds anything decides, and gives all of its places
 6. The same ways for the phrase without Markdown's emphasis, as in "**84** pens": `loose` at best, and 0.02 less.
 
 A number is never found in another one: "5" is not in "15", nor is "5 apples" like "6 apples". And no way cuts what is
-one character to a reader: a letter and its accents, a flag, an emoji made of several. Chinese, Japanese, Thai and
-others write no spaces, so that there a phrase may begin and end between any two characters.
+one character to a reader: a letter and its accents, a flag, an emoji made of several; nor the command that a phrase
+ends with, as "\ne" is of "\neq". Chinese, Japanese, Thai and others write no spaces, so that there a phrase may begin
+and end between any two characters.
 
 The text is read once for its word boundaries, and once more, folded, when a phrase is not there exactly.
 """
@@ -56,6 +57,7 @@ _NO_SPACES = (
     r"\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[^\W{_NO_SPACES}]+")
+_ENDS_WITH_COMMAND = re.compile(r"\\[A-Za-z]+\Z")
 _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
 # Beside combining marks: joiners, skin tones, and the tags that spell a region's flag.
 _CONTINUES = re.compile("[\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
@@ -150,8 +152,10 @@ class SearchText:
         """Method, score and places of each way to find the phrase, in the order of the module's description."""
         if not phrase.strip() or len(phrase) > LONGER * len(self.joined):
             return
+        ways = self._ways_of(phrase)
+        yield next(ways)  # it finds most phrases, at once
         plain = without_emphasis(phrase)
-        for way in self._ways_of(phrase):
+        for way in ways:
             if way[0] != "fuzzy" or plain == phrase:  # what is like a phrase with its marks is more so without them
                 yield way
         if plain != phrase:
@@ -164,9 +168,10 @@ class SearchText:
         needle, digits = fold(phrase).text, numbers(phrase)
         loose = self._by_cut(self._loose(needle))
         yield "loose", _LOOSE, self._with_numbers(digits, loose[WHOLE])
-        yield "exact", 1.0 - _CUTS_WORD, exact[IN_WORD]
+        in_words = [self._without_cut_command(phrase, found[IN_WORD]) for found in (exact, loose)]
+        yield "exact", 1.0 - _CUTS_WORD, in_words[0]
         if len(needle) >= _LOOSE_PART:
-            yield "loose", _LOOSE - _CUTS_WORD, self._with_numbers(digits, loose[IN_WORD])
+            yield "loose", _LOOSE - _CUTS_WORD, self._with_numbers(digits, in_words[1])
         yield self._fuzzy(needle, digits)
         yield "exact", _NUMBER_PART, [place for place in exact[IN_NUMBER] if self._has_value(place)]
 
@@ -175,6 +180,12 @@ class SearchText:
         for start, end in found:
             places[max(self._cuts[start], self._cuts[end])].append((start, end))
         return places
+
+    def _without_cut_command(self, phrase: str, found: list[Place]) -> list[Place]:
+        """The places that end where a word does, if the phrase ends with a command."""
+        if not found or not _ENDS_WITH_COMMAND.search(phrase):
+            return found
+        return [place for place in found if self._cuts[place[1]] == WHOLE]
 
     def _with_numbers(self, digits: list[str], found: list[Place]) -> list[Place]:
         """The places whose numbers are these. Folding makes no digit, and drops none."""

@@ -54,8 +54,8 @@ ADVICE: Mapping[str, str] = {
 MOST_CHARACTERS = 500_000
 """A longer reply is not read: the annotation of a text of 10,000 characters has a twentieth of that."""
 
-MOST_PHRASES = 2_000
-"""A reply that names more effects and causes is of a model that does not stop: priors ask for 100 links at most."""
+MOST_LISTED = 2_000
+"""A reply that lists more links and causes is of a model that does not stop: priors ask for 100 links at most."""
 
 # The openings of refusals that models are trained to give; anything else without JSON is NO_JSON.
 _REFUSAL = re.compile(
@@ -176,7 +176,8 @@ def _arguments(value: dict[str, Any]) -> dict[str, Any]:
     """What a tool call hands over, where the object is one that was written out."""
     given = value.get("arguments", value.get("parameters"))
     if isinstance(given, str):
-        given = next((found.value for found in find_objects(given)), None)
+        found = next(find_objects(given), None)
+        given = found.value if found and found.text == given.strip() else None
     return given if isinstance(given, dict) and "links" not in value else value
 
 
@@ -200,12 +201,23 @@ def _objects(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
 
 def _shape(value: dict[str, Any]) -> Reply | str:
     """The reply that an object is, or why it is none."""
+    value = _arguments(value)
+    listed = _listed(value)
+    if listed > MOST_LISTED:
+        raise ReplyError(TOO_LONG, f"The reply lists {listed} links and causes, more than {MOST_LISTED}.")
     try:
-        return Reply.model_validate(_arguments(value))
+        return Reply.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
         return f"at {place or 'the top'}: {first['msg']}, got {shown(first['input'])}"
+
+
+def _listed(value: Any) -> int:
+    """How many items the lists in a value have."""
+    if isinstance(value, dict):
+        return sum(map(_listed, value.values()))
+    return len(value) + sum(map(_listed, value)) if isinstance(value, list) else 0
 
 
 def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[LinkInWords]:
@@ -219,11 +231,7 @@ def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[L
         raise ReplyError(WRONG_SHAPE, f"The reply is not of the form that was asked for: {wrong[0]}.")
     if any(reply.all_links != ours[0].all_links for reply in ours):
         raise ReplyError(CONTRADICTORY, f"The reply annotates the example {len(ours)} times, not alike; give one.")
-    links = [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].all_links]
-    phrases = len(links) + sum(len(causes) for _, causes in links)
-    if phrases > MOST_PHRASES:
-        raise ReplyError(TOO_LONG, f"The reply names {phrases} phrases, more than {MOST_PHRASES}.")
-    return links
+    return [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].all_links]
 
 
 def _tag(reply: Reply) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from cattune.phrase_search import Phrase
+from cattune.phrase_search import LONGER, Phrase
 
 _LETTERS = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _ESCAPED = re.compile(r"[\b\f\n\r\t\\]")
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"([\b\f\n\r\t])([A-Za-z]*)")
 _SHORT = 2
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD_AFTER_SPACE = re.compile(r"(\s+)([A-Za-z]+)")
-_BEFORE_SPACE = re.compile(r"\\(?=\s|$)")
+_BACKSLASHES = re.compile(r"\\+")
 _BEFORE_SIGN = re.compile(r"\\(?=[^\w\s]|_)")
 
 
@@ -37,19 +37,22 @@ class Escapes:
 
     def meant(self, phrase: Phrase) -> Phrase:
         """The phrase with the backslashes that are meant."""
-        quote = phrase.quote and self._meant(phrase.quote)
-        return Phrase(self._meant(phrase.text), quote)
+        if not _ESCAPED.search(phrase.text) and not (phrase.quote and _ESCAPED.search(phrase.quote)):
+            return phrase
+        return Phrase(self._meant(phrase.text), phrase.quote and self._meant(phrase.quote))
 
     def _meant(self, words: str) -> str:
-        if _ESCAPED.search(words) is None or words in self._text:
+        if words in self._text or len(words) > LONGER * len(self._text):
             return words
         literal = _CONTROL.sub(self._reading, words)
-        others = (
-            _BEFORE_SPACE.sub(r"\\\\", literal),  # the line break of LaTeX, written with its two backslashes
-            literal.replace("\\\\", "\\"),  # escaped twice
-            _BEFORE_SIGN.sub("", literal),  # a sign that is escaped as JavaScript and Markdown do
-        )
-        return next((reading for reading in (literal, *others) if reading in self._text), literal)
+        # As many backslashes as the text has: a model may write one for the two of a line break, or four for two.
+        parts = _BACKSLASHES.split(literal)
+        if all(part in self._text for part in parts):
+            found = re.search(r"\\{1,4}".join(map(re.escape, parts)), self._text)
+            if found:
+                return found[0]
+        plain = _BEFORE_SIGN.sub("", literal)  # a sign that is escaped as JavaScript and Markdown do
+        return plain if plain in self._text else literal
 
     def _reading(self, match: re.Match[str]) -> str:
         space, word = match.groups()

@@ -32,7 +32,8 @@ _PAIRS: tuple[ThoughtTags, ...] = (
     ("Here's my thought process:", "Here's my response:"),
 )
 # Others write a word in angle brackets: <think>, <seed:think>, <longcat_think>, <|START_THINKING|>, <|end_of_thought|>.
-_NAME = r"(?:\w{1,20}[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratchpad|monologue)"
+_WORDS = ("think", "thought", "reason", "analysis", "reflection", "scratchpad", "monologue")
+_NAME = rf"(?:\w{{1,20}}[:_])?(?:{'|'.join(_WORDS)})(?:ing|s)?"
 _CLOSES = rf"(?:[<◁]|&lt;)[|｜]?\s*(?:/|end[_▁](?:of[_▁])?)\s*{_NAME}\s*[|｜]?(?:[>▷]|&gt;)"
 _OPENS = rf"(?:[<◁]|&lt;)[|｜]?\s*(?:(?:begin|start)[_▁](?:of[_▁])?)?{_NAME}(?:\s[^<>]{{0,200}})?[|｜]?(?:[>▷]|&gt;)"
 # gpt-oss, with its special tokens and without.
@@ -48,9 +49,13 @@ def after_thoughts(text: str, is_answer: IsAnswer, tags: ThoughtTags | None = No
         is_answer: tells the answer, inside which tags are words.
         tags: what else opens and closes a thought.
     """
+    marks, hints = _marks(tags)
+    lowered = text.casefold()
+    if not any(hint in lowered for hint in hints):  # so it is for most replies, and much faster seen
+        return text
     answers = _Answers(text, is_answer)
     start, is_open = 0, False
-    for mark in _marks(tags).finditer(text):
+    for mark in marks.finditer(text):
         if answers.hold(mark.start()):
             continue
         is_open = mark.lastgroup == "opens"
@@ -61,12 +66,13 @@ def after_thoughts(text: str, is_answer: IsAnswer, tags: ThoughtTags | None = No
 
 
 @lru_cache(maxsize=8)
-def _marks(tags: ThoughtTags | None) -> re.Pattern[str]:
+def _marks(tags: ThoughtTags | None) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """The pattern of all marks, and in lower case what a reply that has one has at least one of."""
     pairs = _PAIRS if tags is None else (tags, *_PAIRS)
-    begins = re.escape("".join({*"<◁&a", *(mark[0] for pair in pairs for mark in pair)}))  # no other is looked at
     closes = "|".join([*(re.escape(pair[1]) for pair in pairs), _CLOSES, _CHANNEL_CLOSES])
     opens = "|".join([*(re.escape(pair[0]) for pair in pairs), _OPENS, _CHANNEL_OPENS])
-    return re.compile(f"(?=[{begins}])(?:(?P<closes>{closes})|(?P<opens>{opens}))", re.IGNORECASE)
+    hints = (*_WORDS, "channel", "assistantfinal", *(mark.casefold() for pair in pairs for mark in pair))
+    return re.compile(f"(?P<closes>{closes})|(?P<opens>{opens})", re.IGNORECASE), hints
 
 
 class _Answers:
