@@ -229,6 +229,7 @@ def _mutate_lines(rng: Rng, lines: list[bytes]) -> tuple[str, bool]:
     harmless: dict[str, Callable[[], bytes]] = {
         "blank lines": lambda: b"\n \t\n" + line,
         "white space": lambda: b" \t" + line + b"  ",
+        "wide": lambda: _wide(rng, line),
     }
     harmful: dict[str, Callable[[], bytes]] = {
         "a key twice": lambda: line[:-1] + b', "prompt": "other", "prompt": "another", "id": 7}',
@@ -257,6 +258,12 @@ def _mutate_lines(rng: Rng, lines: list[bytes]) -> tuple[str, bool]:
     step = rng.choice([*harmless] * 6 + [*harmful])
     lines[at] = (harmless | harmful)[step]()
     return step, step in harmful
+
+
+def _wide(rng: Rng, line: bytes) -> bytes:
+    """The line with more than a page of metadata in front."""
+    values = json.dumps({f"k{i}": [i, {"a": i}] for i in range(rng.randrange(200, 300))}).encode()
+    return b'{"wide": ' + values + b", " + line[1:] if line.startswith(b'{"') else line
 
 
 def mutated_bytes(rng: Rng, data: bytes) -> tuple[bytes, str, bool]:

@@ -146,7 +146,18 @@ def test_no_json_lines_are_taken_for_another_kind(records: list[dict[str, object
     for separators in ((", ", ": "), (",", ":"), (" , ", " : ")):
         for is_ascii in (True, False):
             lines = [json.dumps(r, ensure_ascii=is_ascii, separators=separators) for r in records]
-            assert file_kind("\n".join(lines).encode(errors="replace")) is None
+            data = "\n".join(lines).encode(errors="replace")
+            assert file_kind(data) is None
+            for cut in range(1, min(len(data), 200)):  # only the head of a file is looked at
+                assert file_kind(data[:cut]) is None, data[:cut]
+
+
+def test_a_line_that_is_longer_than_the_head_is_no_json_over_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    for shift in range(12):
+        metadata = {"a" * shift: [{str(i): i} for i in range(1000)]}
+        path.write_text(json.dumps({"prompt": "4", "completion": "9", "metadata": metadata}) + "\n")
+        assert len(load_examples(path)) == 1
 
 
 def test_a_first_line_that_is_cut_off_is_a_line_and_not_a_kind(tmp_path: Path) -> None:

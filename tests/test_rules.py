@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +278,18 @@ def test_a_pattern_that_backtracks_stops_the_run(monkeypatch: pytest.MonkeyPatch
     ):
         apply_rules(rules, Example("e7", "a" * 200 + "b", "yes"))
     assert time.process_time() - start < 5
+
+
+def test_a_pattern_that_takes_all_memory_stops_the_run() -> None:
+    class CallsItself:  # (?R)*a takes a gigabyte before it fails
+        def finditer(self, text: str, timeout: float) -> None:
+            raise MemoryError
+
+    rules = rules_of(ANSWER + "\nwide: {regex: 'a+'}", "answer: [wide]")
+    wide = dataclasses.replace(rules.patterns["wide"], regex=CallsItself())
+    rules = dataclasses.replace(rules, patterns={**rules.patterns, "wide": wide})
+    with pytest.raises(ConfigError, match='"wide" took all memory on prompt in example "e7"'):
+        apply_rules(rules, Example("e7", "a", "yes"))
 
 
 def test_attributes_are_linear_in_the_text() -> None:

@@ -127,7 +127,7 @@ def _plain_kind(text: bytes) -> FileKind | None:
         return _PYTHON
     if text.startswith(b"{"):
         opens = first[-1:] == b"[" or (first[-1:] in b"{,:" and not second.startswith(b'{"'))  # or the line is cut off
-        return _PRETTY if opens and second[:1] in b'"{[}]' else None
+        return _PRETTY if opens and second.startswith((b'"', b"{", b"[", b"}", b"]")) else None
     return _TABLE if _is_header(first.decode(errors="replace")) else None
 
 

@@ -128,7 +128,7 @@ def annotate_all(rules: RuleSet, examples: Iterable[Example], report: RuleReport
     """Each example with the rules' links in the place of its own, while `report` keeps count.
 
     Raises:
-        ConfigError: a pattern takes longer than TIME_LIMIT on a text.
+        ConfigError: a pattern takes longer than TIME_LIMIT on a text, or all memory.
     """
     for example in examples:
         outcome = apply_rules(rules, example)
@@ -160,7 +160,7 @@ def apply_rules(rules: RuleSet, example: Example) -> Outcome:
     text where that is known, else as the edges name it.
 
     Raises:
-        ConfigError: a pattern takes longer than TIME_LIMIT on a text.
+        ConfigError: a pattern takes longer than TIME_LIMIT on a text, or all memory.
     """
     found = {name: _search(pattern, example, rules.where) for name, pattern in rules.patterns.items()}
     links: list[CausalLink] = []
@@ -199,6 +199,11 @@ def _search(pattern: Pattern, example: Example, where: str) -> list[_Match]:
                 f"{where}: the pattern {shown(pattern.name)} took more than {TIME_LIMIT:g} s on the {len(text)} "
                 f"characters of {name} in example {shown(example.id)}; it tries the same characters in too many ways: "
                 "avoid one repetition inside another, such as (a+)+, and say more exactly what may be repeated"
+            ) from None
+        except MemoryError:
+            raise ConfigError(
+                f"{where}: the pattern {shown(pattern.name)} took all memory on {name} in example "
+                f"{shown(example.id)}; see that it does not call itself without end, as (?R)* does"
             ) from None
     return matches
 
