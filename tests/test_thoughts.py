@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cattune.annotation.assistant.chat_protocol import Answer, read_answer
 from cattune.annotation.reading.thoughts import ThoughtTags
 from cattune.annotation.reply import (
     CONTRADICTORY,
@@ -115,6 +117,36 @@ def test_a_tool_call_whose_arguments_are_a_thought_names_nothing() -> None:
     call = {"name": "links", "arguments": f"<think>{DRAFT}</think>There is none."}
     assert outcome(json.dumps(call)) == NO_JSON
     assert outcome(json.dumps({**call, "arguments": f"{DRAFT} no, {FINAL}"})) == WRONG_SHAPE
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "links", "arguments": FINAL}}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"content": None, "tool_calls": [CALL]}, ["3 plums"]),
+        ({"content": "I call the tool.", "tool_calls": [CALL, CALL]}, ["3 plums"]),
+        ({"content": "", "function_call": {"name": "links", "arguments": json.loads(FINAL)}}, ["3 plums"]),
+        ({"content": FINAL, "tool_calls": [{**CALL, "function": {"name": "links", "arguments": DRAFT}}]}, ["3 plums"]),
+        ({"content": None, "reasoning_content": FINAL}, ["3 plums"]),
+        ({"content": " ", "reasoning": f"It is a sum.\n\n```json\n{FINAL}\n```\n"}, ["3 plums"]),
+        ({"content": None, "reasoning_content": f"<think>{DRAFT} is wrong</think>{FINAL}"}, ["3 plums"]),
+        ({"content": None, "reasoning_content": f"Maybe {DRAFT}, no, that is wrong."}, EMPTY),
+        ({"content": None, "reasoning_content": f"Maybe {DRAFT}, or rather {FINAL}"}, CONTRADICTORY),
+        ({"content": "There is no cause.", "reasoning_content": DRAFT}, NO_JSON),
+        ({"content": FINAL, "reasoning_content": DRAFT}, ["3 plums"]),
+        ({"content": [{"type": "reasoning", "text": DRAFT}, {"type": "text", "text": FINAL}]}, ["3 plums"]),
+        (
+            {"content": [{"type": "thinking", "thinking": [{"text": DRAFT}]}, {"text": FINAL}]},
+            ["3 plums"],
+        ),
+    ],
+)
+def test_where_servers_put_the_thought_and_the_answer(message: dict[str, Any], expected: list[str] | str) -> None:
+    answer = read_answer(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}))
+    assert isinstance(answer, Answer)
+    assert outcome(answer.text) == expected
 
 
 def test_tags_of_the_users_own() -> None:

@@ -45,6 +45,9 @@ _DECLINED = frozenset(
 _BROKEN = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 """Finish reasons as servers name them; after the last ones the same request may succeed."""
 
+_THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning", "thought"})
+"""Types of a message's parts that are no part of the reply."""
+
 LONGEST_WAIT_S = 24 * 3600.0
 
 
@@ -89,8 +92,8 @@ def read_answer(body: str, secret: str = "") -> Answer | Refusal:
         choice = payload["choices"][0]
         message = choice["message"]
         text, declined = _text(message.get("content")), message.get("refusal")
-        if not text.strip():
-            text = "" if declined else _elsewhere(message)
+        if "{" not in text and not declined:
+            text = _arguments(message) or text.strip() or _end_of_thought(message)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         start = without_secret(body, secret)[:200]
         raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {start!r}") from None
@@ -142,20 +145,27 @@ def _refusal(payload: Any, secret: str) -> Refusal | None:
     return read_refusal(status if 400 <= status < 600 else 500, {"error": error}, secret)
 
 
-def _elsewhere(message: Any) -> str:
-    """What a message says where it has no content."""
+def _arguments(message: Any) -> str:
+    """What a message hands to tools: models that are trained on these may answer so, beside some words or none."""
     calls = message.get("tool_calls")
-    call = calls[0] if isinstance(calls, list) and calls else {"function": message.get("function_call")}
-    function = call.get("function") if isinstance(call, dict) else None
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    places = (as_words(arguments or ""), message.get("reasoning_content"), message.get("reasoning"))
-    return next((text for text in places if isinstance(text, str) and text.strip()), "")
+    calls = calls if isinstance(calls, list) and calls else [{"function": message.get("function_call")}]
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    given = (function.get("arguments") for function in functions if isinstance(function, dict))
+    return "\n".join(as_words(arguments) for arguments in given if arguments)
+
+
+def _end_of_thought(message: Any) -> str:
+    """A thought that ends with JSON: the server took the reply for a part of it. What goes on may have rejected it."""
+    thoughts = (message.get("reasoning_content"), message.get("reasoning"))
+    text = next((text for text in thoughts if isinstance(text, str) and text.strip()), "")
+    return text if text.rstrip("` \t\r\n").endswith("}") else ""
 
 
 def _text(content: Any) -> str:
-    """The text of a message, which some servers give in parts."""
+    """The text of a message, which some servers give in parts; a part that is a thought is none."""
     if isinstance(content, list):
-        texts = (part if isinstance(part, str) else part.get("text") for part in content)
+        said = [part for part in content if isinstance(part, str) or part.get("type") not in _THOUGHTS]
+        texts = (part if isinstance(part, str) else part.get("text") for part in said)
         return "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
         raise TypeError
