@@ -9,6 +9,7 @@ import gc
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -119,7 +120,7 @@ class _Supervisor:
     """Builds the features, one example after the other, and the report on all of them."""
 
     def __init__(self, tokenizer: Any, max_length: int | None, max_named: int | None, content: bool) -> None:
-        self.tokenizer = tokenizer
+        self.token_name = cache(tokenizer.convert_ids_to_tokens)
         self.eos = tokenizer.eos_token_id
         self.max_length = max_length
         self.content = content
@@ -178,7 +179,8 @@ class _Supervisor:
 
     def _note_end(self, example: Example, end: End) -> None:
         """Count what the labels end with, and say where the chat template leaves that open."""
-        self.report.ends.update(self.tokenizer.convert_ids_to_tokens(list(end.ids)))
+        for token in end.ids:
+            self.report.ends[self.token_name(token)] += 1
         if end.by_eos:
             reason = "label: the chat template writes no end of turn, EOS was put there"
             self.report.lose(example, reason, "in plain transformers too, the model stops at EOS")
