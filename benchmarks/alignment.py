@@ -14,6 +14,8 @@ completion, tokenizes them with offsets and keeps the ids; `encode` is what `CAT
 Each run is a process of its own. Memory is the proportional set size of it and its workers, sampled, above what it was
 before the map: anonymous pages are memory that the process needs, file pages are parts of Arrow files that the system
 may drop.
+
+`alignment_profile.py` adds where the time goes, step by step.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +131,11 @@ def compare(examples: list[Example], tokenizer: PreTrainedTokenizerFast, repeats
 
 def compare_files(folder: Path, repeats: int, vocab_size: int) -> dict[str, Any]:
     data = {name: load_examples(folder / name) for name in FILES}
-    data["all files"] = [example for examples in data.values() for example in examples]
+    data["all files"] = [
+        replace(example, id=f"{file}, {example.id}")  # two files may use one id
+        for file, examples in data.items()
+        for example in examples
+    ]
     texts = [f"{example.prompt}{example.completion}" for example in data["all files"]]
     results: dict[str, dict[str, Any]] = {}
     for name, train in (("byte-level BPE", byte_level), ("Metaspace Unigram, NFKC", unigram)):
@@ -297,7 +304,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="the folder with the published files")
     parser.add_argument("--scale", type=int, nargs="+", metavar="N", help="numbers of generated examples")
     parser.add_argument("--num-proc", type=int, nargs="+", default=[1, 2], help="with --scale (default: 1 2)")
-    parser.add_argument("--repeats", type=int, default=9, help="pairs of runs for a file (default: 9)")
+    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs for a file (default: 7)")
     parser.add_argument(
         "--scale-repeats", type=int, default=3, help="runs of each size up to 100000, one above (default: 3)"
     )

@@ -34,6 +34,30 @@ def files_table(files: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def profile_table(profile: dict[str, Any]) -> str:
+    """Each step's time, and what is left of the whole for the lists of features and the report."""
+    times = profile["microseconds"]
+    steps = {
+        "`encode_batch`, which tokenizing spends too": times["encode_batch"],
+        "the text": times["render"],
+        "ids and offsets as Python lists": times["lists"],
+        "offsets by column, and whether they ascend": times["columns"],
+        f"looking up {profile['spans']:.0f} spans": times["look_up"],
+    }
+    needed = sum(steps.values())
+    rows = ["| step | µs an example |", "|---|--:|"]
+    rows += [f"| {name} | {time:.1f} |" for name, time in steps.items()]
+    rows += [
+        f"| labels, rows, keys, weights, the report; freeing the encodings, garbage collection | "
+        f"{times['encode'] - needed:.1f} |",
+        f"| all of the encoding | {times['encode']:.1f} |",
+        f"| tokenizing with offsets | {times['tokenize']:.1f} |",
+        f"| what the budget allows | {(1 + profile['budget']) * times['tokenize']:.1f} |",
+        f"| instead of lists, columns and look-ups: three calls into the encoding for each span | {times['ask']:.1f} |",
+    ]
+    return "\n".join(rows)
+
+
 def scale_table(scale: dict[str, Any]) -> str:
     rows = [
         "| examples | processes | tokenizing | encoding | overhead | memory | mapped files | features on disk |",
@@ -123,7 +147,12 @@ def panels(scale: dict[str, Any]) -> list[Panel]:
 def parts_of(record: dict[str, Any]) -> dict[str, str]:
     """The generated parts of the page by name."""
     scale = record["scale"]
-    return {"files": files_table(record["files"]), "scale": scale_table(scale), "collate": collate_sentence(scale)}
+    return {
+        "files": files_table(record["files"]),
+        "profile": profile_table(record["profile"]),
+        "scale": scale_table(scale),
+        "collate": collate_sentence(scale),
+    }
 
 
 def main() -> None:
