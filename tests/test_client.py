@@ -25,11 +25,13 @@ from cattune.annotation.assistant.chat_protocol import (
     parsed,
     read_answer,
     read_refusal,
-    refuses_format,
     retry_after,
 )
 from cattune.annotation.assistant.client import Assistant, NoAnswer, Unanswered
+from cattune.annotation.assistant.endings import REFUSED_AT_THE_START
+from cattune.annotation.assistant.forms import Way, other_way
 from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
+from cattune.annotation.assistant.refusals import Meaning, meaning
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import build_messages, example_tag
 from cattune.annotation.reply import read_reply
@@ -238,9 +240,9 @@ def test_one_request_that_is_refused_is_not_tried_again(replies: Path, log: Path
 def test_a_server_that_refuses_everything_ends_the_run(replies: Path, status: int) -> None:
     with running(replies, "--refuse", status, "--refuse-code", "unheard_of") as url:
         answers, _ = ask_all(url)
-    assert sum(isinstance(answer, Unanswered) for answer in answers) == client.REFUSED_AT_THE_START - 1
+    assert sum(isinstance(answer, Unanswered) for answer in answers) == REFUSED_AT_THE_START - 1
     ends = [str(answer) for answer in answers if isinstance(answer, ConfigError)]
-    assert len(ends) == len(EXAMPLES) - client.REFUSED_AT_THE_START + 1
+    assert len(ends) == len(EXAMPLES) - REFUSED_AT_THE_START + 1
     assert any(f"has refused each of the first 10 requests (status {status}: no)" in end for end in ends)
 
 
@@ -331,7 +333,8 @@ def test_no_body_breaks_the_reader(value: Any) -> None:
             assert isinstance(read_answer(text), Answer)
     refusal = read_refusal(400, value, KEY)
     assert isinstance(refusal.message, str)
-    refuses_format(refusal)
+    assert isinstance(meaning(refusal), Meaning)
+    assert other_way(Way(), Way(), refusal, {"temperature": 0}, ("temperature",), by_trying=True) != Way()
 
 
 def test_the_key_is_blotted_out_of_what_a_server_says() -> None:

@@ -239,6 +239,25 @@ def test_words_alone_end_no_run_that_has_answers() -> None:
         assert meaning(refusal, answered=True) is OTHER
 
 
+ECHOED = (
+    'Annotate this example:\n\n{"prompt": "Our model does not exist; no API key, insufficient credits, no moderation."}'
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Our model does not exist",
+        "no API key, insufficient credits",
+        "Cannot read insufficient credits, no moderation here",
+    ],
+)
+def test_words_that_were_sent_are_not_the_servers(said: str) -> None:
+    assert meaning(read_refusal(400, error(f"Cannot process: {said}."), KEY)) is not OTHER
+    assert meaning(read_refusal(400, error(f"Cannot process: {said}."), KEY, sent=ECHOED)) is OTHER
+    assert meaning(read_refusal(404, error("The model m-2 does not exist"), KEY, sent=ECHOED)) is MODEL
+
+
 def test_no_credit_for_a_while() -> None:
     assert meaning(read_refusal(402, error("x"), KEY, wait_s=30.0)) is WAIT
 
@@ -331,6 +350,7 @@ ESCAPES = [
     "".join(f"\\u{ord(c):04X}" for c in KEY),
     "".join(f"\\\\u{ord(c):04x}" for c in KEY),
     "sk\\u002dtest" + KEY[7:],
+    "".join(f"\\x{ord(c):02x}" for c in KEY),
     "sk%2dtest%2D" + KEY[8:],
 ]
 

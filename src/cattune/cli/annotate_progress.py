@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cattune.annotation.annotate import BUDGET, INTERRUPTED, NO_ANSWER
+from cattune.annotation.assistant import refusals
 from cattune.annotation.costs import Price
 from cattune.annotation.reply import ADVICE
 from cattune.annotation.storage.store import Store
@@ -16,6 +17,8 @@ from cattune.annotation.summary import Summary
 from cattune.cli import printable
 from cattune.cli.progress import Update
 from cattune.io import counted
+
+_ADVICE = {**ADVICE, **refusals.ADVICE}
 
 
 def show(update: Update, summary: Summary, total: int, concurrency: int, price: Price | None) -> None:
@@ -59,7 +62,7 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
         lines.append(f"the server did not tell the tokens of {replies}: they are estimated")
     lines += [f"  refused: {count} x {reason}" for reason, count in summary.refused.most_common()]
     for reason, count in summary.failed.most_common():
-        advice = f" ({ADVICE[reason]})" if reason in ADVICE else ""
+        advice = f" ({_ADVICE[reason]})" if reason in _ADVICE else ""
         lines.append(f"  failed: {count} x {reason}{advice}")
     lines += [f"    example {name}: {detail[:200]}" for name, _, detail in summary.failures[:3]]
     if summary.unusable:

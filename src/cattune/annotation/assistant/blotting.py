@@ -19,9 +19,11 @@ def without_secret(text: str, secret: str) -> str:
 
 @lru_cache(maxsize=4)
 def _escaped(secret: str) -> re.Pattern[str]:
-    return re.compile(
-        "".join(rf"(?:\\{{0,8}}{re.escape(c)}|\\{{1,8}}u00(?i:{ord(c):02x})|%(?i:{ord(c):02x}))" for c in secret)
-    )
+    def character(c: str) -> str:
+        code = f"(?i:{ord(c):02x})"
+        return rf"(?:\\{{0,8}}{re.escape(c)}|\\{{1,8}}(?:u00|x){code}|%{code})"
+
+    return re.compile("".join(map(character, secret)))
 
 
 def whole(text: str) -> str:

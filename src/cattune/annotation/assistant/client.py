@@ -27,6 +27,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from cattune.annotation.assistant.blotting import without_secret
 from cattune.annotation.assistant.chat_protocol import Answer, BadPayload, read_answer, retry_after
+from cattune.annotation.assistant.endings import CHANGE, ending, ending_at_the_start
 from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
     NO_KEY,
@@ -42,7 +43,7 @@ from cattune.annotation.assistant.error_body import Refusal, parsed, read_refusa
 from cattune.annotation.assistant.forms import FORMS, Way, other_way, told
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.patience import Patience
-from cattune.annotation.assistant.refusals import Meaning, is_no_endpoint, meaning, named, names_form
+from cattune.annotation.assistant.refusals import Meaning, meaning, names_form
 from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, post
 from cattune.errors import CattuneError, ConfigError
 
@@ -54,23 +55,20 @@ TRIES_AT_THE_START = 4
 
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EHOSTDOWN})
 
-REFUSED_AT_THE_START = 10
-"""So many requests refused, and none answered, end the run."""
-
 WALKS_AT_THE_START = 3
 """So many requests, refused in every way, are taken through all ways where the server does not say what is to blame."""
 
 REPLY_TIMEOUTS = 4
 """A reply may take so many times as long to come as a server may be silent."""
 
-_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
-"""What a server that has too much to do answers."""
-
 TRIES_IN_ONE_WAY = 2
 """So often is a request tried in one way that a server breaks over, before it has answered anything."""
 
 TOO_LARGE, TOO_SLOW = "reply too large", "too slow"
 """`Unanswered.reason` where a reply was not read to its end."""
+
+_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
+"""What a server that has too much to do answers."""
 
 _QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 
@@ -97,8 +95,6 @@ class Unanswered(Exception):
         self.detail = detail
         self.is_refusal = is_refusal
 
-
-_CHANGE = "change --parameters (or --max-output-tokens, where that is the limit)"
 
 _Outcome: TypeAlias = Answer | Refusal | Unanswered
 
@@ -267,7 +263,8 @@ class Assistant:
             return Unanswered("malformed response", str(error))
         except Exception as error:  # what a server sends that is no HTTP raises whatever the library has for it
             return Unanswered("malformed response", self._shown(f"{type(error).__name__}: {error}"))
-        return read_refusal(status, parsed(text), self._secret, retry_after(headers))
+        sent = messages[-1]["content"]
+        return read_refusal(status, parsed(text), self._secret, retry_after(headers), sent)
 
     def _broken(self, error: BaseException) -> Unanswered:
         """A connection that failed, by its first cause: the layers in between take one kind for another."""
@@ -298,7 +295,7 @@ class Assistant:
         theirs = sorted(way.left_out - self._own)
         if refusal is not None and theirs:  # it was sent without them to find out
             which = "the parameter" if len(theirs) == 1 else "one of the parameters"
-            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({refusal.message}); {_CHANGE}")
+            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({refusal.message}); {CHANGE}")
         self._answered, self._given_up = True, 0
         if way == self._way:
             self._way_works = True
@@ -314,37 +311,16 @@ class Assistant:
         about = meaning(refusal, self._answered)
         if about is Meaning.WAIT:
             return Unanswered(f"status {status}", said)
-        if about is Meaning.MONEY:
-            self._end(f"says that the account has no credit or quota left ({said}); what was answered is stored")
-        if about is Meaning.KEY and not self._secret:
-            self._end(f"wants a key, and the environment variable {self._key_variable} is not set (status {status})")
-        if about is Meaning.KEY:
-            self._end(f"does not accept the key in the environment variable {self._key_variable} (status {status})")
-        if about is Meaning.MODEL:
-            self._end(f"has no model {self.model!r} (status {status}: {said})")
+        if end := ending(refusal, self._answered, self.model, self._key_variable, bool(self._secret)):
+            self._end(end)
         if about in (Meaning.DECLINED, Meaning.TOO_LONG):
             raise Unanswered(about.value, f"status {status}: {said}", is_refusal=True)
         if not self._answered:
-            self._end_for_all(refusal)
+            self._refused += 1
+            theirs = [name for name in self.parameters if name not in self._own]
+            if end := ending_at_the_start(refusal, self._refused, theirs, self.model, self._key_variable):
+                self._end(end)
         raise Unanswered(f"status {status}", said, is_refusal=True)
-
-    def _end_for_all(self, refusal: Refusal) -> None:
-        """End the run where a refusal, before anything was answered, holds for every request."""
-        status, said = refusal.status, refusal.message
-        if is_no_endpoint(refusal):
-            self._end(f"is no chat endpoint: there is nothing at {self._shown(self._url)} (status {status}: {said})")
-        theirs = [name for name in self.parameters if name not in self._own]
-        if status in (400, 422) and (blamed := named(refusal, theirs)):
-            self._end(f"refuses the parameter {blamed[0]!r} ({said}); {_CHANGE}")
-        self._refused += 1
-        if self._refused < REFUSED_AT_THE_START:
-            return
-        for_all = f"has refused each of the first {self._refused} requests (status {status}: {said})"
-        if status == 403:
-            self._end(f"{for_all}; may the key in {self._key_variable} use the model {self.model!r}?")
-        if status == 404:
-            self._end(f"{for_all}; is there a model {self.model!r}, and a chat endpoint at this address?")
-        self._end(for_all)
 
     def _shown(self, text: object) -> str:
         """A text without the key, and without the names, passwords and queries of addresses."""

@@ -22,6 +22,10 @@ _CODES = ("code", "type", "status", "reason", "error_type", "error_code", "__typ
 _TEXTS = ("message", "msg", "Message", "detail", "error", "error_message", "title", "raw")
 _CODE_IN_WORDS = re.compile(r"(?:['\"](?:code|type|status|reason)['\"]: ?['\"]|litellm\.)([\w.-]+)")
 """Where a proxy quotes the error that it got, or names its own class for it."""
+_QUOTED = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`|“[^”]*”|«[^»]*»")
+_WORD = re.compile(r"\w+")
+_RUN = 4
+"""So many words in a row are no chance."""
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
@@ -36,6 +40,7 @@ class Refusal:
         message: in words, at most `MOST_SHOWN` characters.
         codes: all codes, types and reasons of the body, without case and punctuation.
         wait_s: seconds to wait, where the body or the headers say so.
+        words: the message without what it repeats of the request: those words are the text's, and not the server's.
     """
 
     status: int
@@ -44,9 +49,10 @@ class Refusal:
     message: str
     codes: frozenset[str] = frozenset()
     wait_s: float | None = None
+    words: str = ""
 
 
-def read_refusal(status: int, body: object, secret: str, wait_s: float | None = None) -> Refusal:
+def read_refusal(status: int, body: object, secret: str, wait_s: float | None = None, sent: str = "") -> Refusal:
     """What the body of a response that is no answer says.
 
     Args:
@@ -54,6 +60,7 @@ def read_refusal(status: int, body: object, secret: str, wait_s: float | None = 
         body: its JSON, or its text.
         secret: the key, to be blotted out.
         wait_s: what the headers ask to wait.
+        sent: the text that the request was about.
     """
     levels = list(_levels(body))
     said = "; ".join(dict.fromkeys(filter(None, map(_said, levels))))
@@ -72,7 +79,21 @@ def read_refusal(status: int, body: object, secret: str, wait_s: float | None = 
         said[:MOST_SHOWN],
         frozenset(map(plain, codes)),
         wait_s,
+        _own_words(said[:MOST_SHOWN], sent),
     )
+
+
+def _own_words(message: str, sent: str) -> str:
+    """A message without what is in quotes, and without runs of words that were sent."""
+    message = _QUOTED.sub("''", message)
+    text = f" {' '.join(_WORD.findall(sent.lower()))} "
+    found = list(_WORD.finditer(message))
+    for i in range(len(found) - _RUN + 1):
+        run = found[i : i + _RUN]
+        if f" {' '.join(word[0].lower() for word in run)} " in text:
+            start, end = run[0].start(), run[-1].end()
+            message = message[:start] + " " * (end - start) + message[end:]
+    return message
 
 
 def _levels(value: object, depth: int = 6) -> Iterator[Mapping[str, object]]:

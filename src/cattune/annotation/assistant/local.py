@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
 from cattune.annotation.assistant.client import Unanswered
 from cattune.annotation.assistant.limits import Limits
+from cattune.annotation.assistant.refusals import Meaning
 from cattune.annotation.prompt import ChatMessage
 from cattune.errors import ConfigError
 
@@ -79,9 +80,10 @@ class LocalModel:
         ids = self._encode(messages)
         if self._room is not None and len(ids) + self._max_new_tokens > self._room:
             raise Unanswered(
-                "prompt too long",
+                Meaning.TOO_LONG.value,
                 f"{len(ids)} tokens and a reply of up to {self._max_new_tokens} do not fit into the model's "
                 f"{self._room} positions",
+                is_refusal=True,
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ids, answer))

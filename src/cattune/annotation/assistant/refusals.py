@@ -1,8 +1,8 @@
 """What it means when a chat endpoint refuses. Pure: nothing is sent here.
 
 Providers agree on little more than the status. What it says is taken in this order: a code or type in the body (the
-most exact), the status, and words of the message only where a provider has nothing else. Words in quotes do not count:
-they may be those of the text that was sent.
+most exact), the status, and words of the message only where a provider has nothing else. Words in quotes, and words
+that were sent, do not count: they may be those of the text.
 """
 
 from __future__ import annotations
@@ -105,8 +105,14 @@ _NOT_HERE = frozenset(
     + ("page", "path", "the", "requested", "url", "resource", "was", "no", "route")
 )
 """Words in which web servers say that there is nothing; a chat endpoint says more."""
-_QUOTED = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`|“[^”]*”|«[^»]*»")
 _SOON = re.compile(r"(try again|retry|wait)[^.]{0,20}\b(in|after|for)\b[^.]{0,12}\d|per (minute|day|hour|second)", re.I)
+
+
+ADVICE: dict[str, str] = {
+    Meaning.DECLINED.value: "ask a model without that filter, or leave these examples out",
+    Meaning.TOO_LONG.value: "give the model a longer context, or the prior fewer examples; leave longer texts out",
+}
+"""For each reason why a text gets no answer, what a person can do about it."""
 
 
 def meaning(refusal: Refusal, answered: bool = False) -> Meaning:
@@ -116,8 +122,7 @@ def meaning(refusal: Refusal, answered: bool = False) -> Meaning:
         refusal: what the server said.
         answered: whether it has answered other requests; its words alone then end nothing.
     """
-    status, codes = refusal.status, refusal.codes
-    said = _QUOTED.sub("''", refusal.message)
+    status, codes, said = refusal.status, refusal.codes, refusal.words
 
     def has(pattern: re.Pattern[str]) -> bool:
         return any(pattern.search(code) for code in codes)
