@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from cattune.annotation.judgement import judge
+from cattune.annotation.judgement import Judgement, judge
 from cattune.annotation.prompt import example_tag
 from cattune.annotation.reply import ReplyError, read_reply
 from cattune.examples import Example
@@ -258,8 +258,8 @@ def _edit(case: Case, name: str, seed: int) -> None:
 # What must hold.
 
 
-def check_reply(seed: int) -> Counter[str]:
-    """Spoil a reply and read it; what came of it, for counting.
+def check_reply(seed: int) -> tuple[Counter[str], float]:
+    """Spoil a reply and read it; what came of it, for counting, and the seconds that it took.
 
     Raises:
         AssertionError: a word changed, a thought was taken for the answer, or it took too long.
@@ -276,31 +276,34 @@ def check_reply(seed: int) -> Counter[str]:
             _edit(case, name, rng.randrange(2**32))
         case.done.append(name)
     raw = case.raw()
+    result: Judgement | None
     began = time.monotonic()
     try:
-        links = read_reply(raw, example_tag(case.example))
-        result = judge(case.example, links)
+        result = judge(case.example, read_reply(raw, example_tag(case.example)))
     except ReplyError as error:
-        return Counter({f"refused: {error.reason}": 1})
-    finally:
-        assert time.monotonic() - began < MOST_SECONDS, f"{case.done}: {time.monotonic() - began:.1f} s"
+        result, what = None, f"refused: {error.reason}"
+    seconds = time.monotonic() - began
+    assert seconds < MOST_SECONDS, f"{case.done}: {seconds:.1f} s"
+    if result is None:
+        return Counter({what: 1}), seconds
     found = [span for link in result.links for span in (link.effect, *link.causes)]
     for span in found:
         text = case.example.text_of(span)
         where = f"{case.done}: {text!r} in {case.example.fields[span.field]!r} for {raw!r}"
-        assert not _cuts_command(case.example.fields[span.field], span.start, span.end), f"cut: {where}"
+        begins, ends = _cut_commands(case.example.fields[span.field], span.start, span.end)
+        assert not ends and (not begins or f'"{json.dumps(text)[1:-1]}' in raw), f"cut: {where}"
         assert _is_said(text, raw), f"changed: {where}"
         if set(case.done) <= set(FORMS):
             assert _words(text) in map(_words, meant), f"not meant: {where}"
             assert DECOY not in text, f"thought: {where}"
-    whole = len(found) == len(meant)
-    return Counter({"read whole" if whole else "read in part" if found else "nothing found": 1, "phrases": len(found)})
+    what = "read whole" if len(found) == len(meant) else "read in part" if found else "nothing found"
+    return Counter({what: 1, "phrases": len(found)}), seconds
 
 
-def _cuts_command(text: str, start: int, end: int) -> bool:
-    """Whether a stretch has some of the letters of a command, but not all."""
+def _cut_commands(text: str, start: int, end: int) -> tuple[bool, bool]:
+    """Whether a stretch begins, and ends, between the letters of a command."""
     letters = [match.span(1) for match in re.finditer(r"\\([A-Za-z]+)", text)]
-    return any(first < start < last or first < end < last for first, last in letters)
+    return any(first < start < last for first, last in letters), any(first < end < last for first, last in letters)
 
 
 def _words(text: str) -> list[str]:
@@ -323,12 +326,14 @@ def _is_said(text: str, raw: str) -> bool:
 def _readings(raw: str) -> Iterator[str]:
     """A raw reply with its backslashes as they are, and with line breaks and tabs for those that stand for them."""
     unescaped = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), raw)
-    yield unescaped
-    yield re.sub(r"\s+(?=['’])", "", unescaped)
-    yield re.sub(r"[*_~]", " ", unescaped)
+    readings = [unescaped]
     for backslashes in (1, 2, 4):
         for end in ("", "(?![A-Za-z])"):
-            yield re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]{end}", " ", unescaped)
+            readings.append(re.sub(rf"(?<!\\)\\{{{backslashes}}}[nt]{end}", " ", unescaped))
+    for reading in readings:
+        yield reading
+        yield re.sub(r"\s+(?=['’])", "", reading)
+        yield re.sub(r"[*_~]", " ", reading)
 
 
 def _like(word: str, other: str) -> bool:

@@ -168,7 +168,7 @@ class SearchText:
         needle, digits = fold(phrase).text, numbers(phrase)
         loose = self._by_cut(self._loose(needle))
         yield "loose", _LOOSE, self._with_numbers(digits, loose[WHOLE])
-        in_words = [self._without_cut_command(phrase, found[IN_WORD]) for found in (exact, loose)]
+        in_words = [self._without_cut_command(needle, found[IN_WORD]) for found in (exact, loose)]
         yield "exact", 1.0 - _CUTS_WORD, in_words[0]
         if len(needle) >= _LOOSE_PART:
             yield "loose", _LOOSE - _CUTS_WORD, self._with_numbers(digits, in_words[1])
@@ -181,9 +181,9 @@ class SearchText:
             places[max(self._cuts[start], self._cuts[end])].append((start, end))
         return places
 
-    def _without_cut_command(self, phrase: str, found: list[Place]) -> list[Place]:
-        """The places that end where a word does, if the phrase ends with a command."""
-        if not found or not _ENDS_WITH_COMMAND.search(phrase):
+    def _without_cut_command(self, needle: str, found: list[Place]) -> list[Place]:
+        """The places that end where a word does, if the phrase, which is folded, ends with a command."""
+        if not found or not _ENDS_WITH_COMMAND.search(needle):
             return found
         return [place for place in found if self._cuts[place[1]] == WHOLE]
 
