@@ -230,7 +230,7 @@ def test_a_new_option_leaves_the_keys_of_older_priors(name: str, key: str) -> No
         (changed("name: pens", "name: pens\x00"), "my.yaml: not valid YAML"),
         ("name: [", "my.yaml, line 1: not valid YAML"),
         ("a: 1\n---\nb: 2\n", "my.yaml, line 2: not valid YAML"),
-        ("[" * 100_000, "my.yaml: not valid YAML: nested too deeply"),
+        ("[" * 100_000, "my.yaml, line 1: not valid YAML: nested too deeply"),
         ("? [a]\n: b\n", "expected a text as key"),
     ],
 )  # fmt: skip

@@ -107,6 +107,7 @@ def test_tolerated(text: str) -> None:
     "text",
     [
         json.dumps({"example": TAG, "answer": RECORD["links"][0], "links": RECORD["links"][1:]}),
+        json.dumps({"example": TAG, "answer": RECORD["links"][0], "links": RECORD["links"]}),
         json.dumps({"example": TAG, "answer": {"effect": "6", "causes": "4 pens", "why": ""}, "links": []}),
         REPLY.replace('"links"', '"answer": "6", "links"'),
         REPLY.replace('"links"', '"answer": 6, "links"'),

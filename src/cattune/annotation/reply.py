@@ -132,8 +132,9 @@ class Reply(_Model):
 
     @property
     def all_links(self) -> list[LinkReply]:
-        """With the answer's."""
-        return self.links if self.answer is None else [self.answer, *self.links]
+        """With the answer's, which some models repeat among the others."""
+        others = [link for link in self.links if link != self.answer]
+        return others if self.answer is None else [self.answer, *others]
 
 
 def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> list[LinkInWords]:
