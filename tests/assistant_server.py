@@ -54,7 +54,7 @@ class Server:
         self.replies = replies
         self.tags = list(replies)
         self.log = log
-        self.count = 0
+        self.count = self.answered = 0
         self.attempts: dict[str, int] = {}
         self.wire_in_a_row: dict[str, int] = {}
         self.content_done: set[str] = set()
@@ -119,7 +119,7 @@ class Server:
         if tag is None:
             await self.send(writer, 400, {"error": {"message": "no example is known here", "code": None}})
             return True
-        if fault == "drop_before":
+        if fault == "drop_before" or tag == self.args.drops:
             return False
         async with self.slots:
             await asyncio.sleep(self.args.latency)
@@ -143,6 +143,9 @@ class Server:
             return False
         self.note(event="answer", **note, fault=fault)  # before: who has the answer may end this process at once
         await self.send(writer, 200, payload)
+        self.answered += 1
+        if self.answered == self.args.dies_after:
+            os._exit(0)
         return True
 
     def refused(self, request: dict[str, Any], key: str) -> tuple[int, dict[str, Any]] | None:
@@ -177,6 +180,9 @@ class Server:
         try:
             while True:
                 headers = await reader.readuntil(b"\r\n\r\n")
+                if headers.startswith(b"GET"):
+                    await self.send(writer, 200, {"data": []})
+                    continue
                 length = int(re.search(rb"(?i)content-length: *(\d+)", headers)[1])  # type: ignore[index]
                 if not await self.respond(headers, await reader.readexactly(length), writer):
                     break
@@ -216,6 +222,8 @@ async def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--dies-after", type=int, help="end after so many answers")
+    parser.add_argument("--drops", metavar="TAG", help="break the connection of each request about this example")
     parser.add_argument("--slots", type=int, default=1_000_000, help="requests that are worked on at once")
     parser.add_argument("--retry-after", type=float, default=0.2)
     parser.add_argument("--key")

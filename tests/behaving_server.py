@@ -15,7 +15,10 @@ Answer = tuple[int, Any, Mapping[str, str]]
 """A status, a body (bytes as they are, else as JSON) and headers."""
 
 
-def good(text: str = "fine", **message: Any) -> Answer:
+FINE = '{"said": "fine"}'
+
+
+def good(text: str = FINE, **message: Any) -> Answer:
     """A chat completion with this text."""
     payload = completion("m", text, "stop", 3, 4)
     payload["choices"][0]["message"] |= message

@@ -71,6 +71,7 @@ class StandIn:
         self.requests: list[list[ChatMessage]] = []
         self.under_way = self.most_under_way = 0
         self.closed = False
+        self.answers_at_all = False
 
     async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> Answer:
         await self.limits.wait(tokens)
@@ -87,6 +88,9 @@ class StandIn:
         if isinstance(said, Exception):
             raise said
         return said if isinstance(said, Answer) else Answer(said, "stop", 100, 10)
+
+    async def is_there(self) -> bool:
+        return self.answers_at_all
 
     async def close(self) -> None:
         self.closed = True
@@ -355,6 +359,26 @@ def test_a_server_that_is_gone_at_the_end_stops_the_run_and_one_that_comes_back_
     _, annotator = annotate(tmp_path, asker)
     assert annotator.summary.stopped == NO_ANSWER
     assert "no connection: refused" in annotator.summary.why
+
+
+@pytest.mark.parametrize("reason", ["time-out", "connection failed", "status 502", "status 500"])
+def test_a_text_that_is_never_answered_is_told_from_a_server_that_is_gone(tmp_path: Path, reason: str) -> None:
+    """The last of the file: nobody is asked after it, so the server is asked whether it is there."""
+    last = example_tag(EXAMPLES[-1])
+    for is_there in (False, True):
+        asker = StandIn(behaviour=lambda tag, attempt, good: Unanswered(reason, "") if tag == last else good)
+        asker.answers_at_all = is_there
+        results, annotator = annotate(tmp_path, asker)
+        assert annotator.summary.stopped == (None if is_there else NO_ANSWER)
+    assert (len(results), annotator.summary.unanswered) == (40, 1)
+
+
+def test_a_server_that_is_busy_to_the_end_stops_the_run(tmp_path: Path) -> None:
+    asker = StandIn(
+        behaviour=lambda tag, attempt, good: good if asker.asked.total() < 40 else Unanswered("status 503", "")
+    )
+    asker.answers_at_all = True
+    assert annotate(tmp_path, asker)[1].summary.stopped == NO_ANSWER
 
 
 def test_a_server_that_is_given_up_stops_the_run_and_what_was_answered_is_stored(tmp_path: Path) -> None:

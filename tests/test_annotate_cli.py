@@ -21,6 +21,7 @@ from behaving_server import Answer, behaving, good, refused
 
 from cattune import Example, load_examples, save_examples
 from cattune.annotation import Store, load_prior, output_limit
+from cattune.annotation.prompt import example_tag
 from cattune.annotation.reply_form import OUTPUT_LIMITS
 from cattune.annotation.storage.store import Failure
 from cattune.cli import main as cli
@@ -351,6 +352,33 @@ def test_the_same_command_goes_on_where_nobody_answered(
     with running(folder.replies) as url:
         assert annotate(folder, url, "--max-retries", 0) == 0
     assert all(example.links for example in load_examples(tmp_path / "out.jsonl"))
+
+
+@pytest.mark.parametrize(("count", "retries"), [(5, 0), (5, 1), (12, 0)])
+def test_a_server_that_dies_is_told_as_gone_however_few_are_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, retries: int
+) -> None:
+    folder = Folder(tmp_path, count)
+    with running(folder.replies, "--dies-after", 3) as url:
+        assert annotate(folder, url, "--max-retries", retries) == 1
+    said = capsys.readouterr().err
+    assert "answer" in said and "out.jsonl was not written" in said and "the same command goes on" in said
+    assert not (tmp_path / "out.jsonl").exists()
+    with running(folder.replies, log=folder.log) as url:
+        assert annotate(folder, url) == 0
+    assert len(folder.answered()) in (count - 3, count - 2)  # the last answer may have died with the server
+
+
+def test_a_text_that_breaks_each_connection_is_not_taken_for_a_server_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(tmp_path, 6)
+    with running(folder.replies, "--drops", example_tag(folder.examples[5])) as url:
+        assert annotate(folder, url, "--max-retries", 1) == 1
+    said = capsys.readouterr().err
+    assert "1 example got no answer: the same command asks again" in said
+    assert "sent again: 1 (1 x connection failed)" in said
+    assert [bool(example.links) for example in load_examples(tmp_path / "out.jsonl")] == [True] * 5 + [False]
 
 
 def test_the_same_command_asks_again_what_got_no_answer(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,7 +232,7 @@ def test_one_request_that_is_refused_is_not_tried_again(replies: Path, log: Path
     with running(replies, "--refuse", 403, log=log) as url, pytest.raises(Unanswered) as caught:
         ask_one(url)
     assert caught.value.reason == "status 403"
-    assert caught.value.is_refusal
+    assert not caught.value.is_silence
     assert len(read_log(log)) == 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from behaving_server import Answer, Server, behaving, good, refused
+from behaving_server import FINE, Answer, Server, behaving, good, refused
 
 from cattune.annotation.assistant import client
 from cattune.annotation.assistant.client import Assistant, Unanswered
@@ -67,7 +67,7 @@ SCHEMA, OBJECT = "json_schema", "json_object"
 @pytest.mark.parametrize("message", ["no", "JSON mode is not enabled", ""])
 def test_a_form_that_is_refused_is_left_out_for_all(status: int, message: str) -> None:
     run = Run(lambda n, request: refused(status, message) if form_of(request) == SCHEMA else good())
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA, OBJECT, OBJECT, OBJECT]
     assert len(run.told) == 1
     assert "going on with json_object" in run.told[0]
@@ -105,7 +105,7 @@ def test_no_form_at_all() -> None:
 
 def test_a_server_that_breaks_over_the_form() -> None:
     run = Run(lambda n, request: refused(500, "Internal Server Error") if form_of(request) == SCHEMA else good())
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA, SCHEMA, SCHEMA, OBJECT, OBJECT, OBJECT]
 
 
@@ -117,21 +117,21 @@ def test_a_server_that_says_that_it_breaks_over_the_form() -> None:
 def test_a_text_that_is_refused_does_not_cost_the_form() -> None:
     run = Run(lambda n, request: refused(400, f"no {n}") if n < 4 else good())
     assert isinstance(run.answers[0], Unanswered)
-    assert run.answers[1:] == ["fine", "fine"]
+    assert run.answers[1:] == [FINE, FINE]
     assert run.forms == [SCHEMA, OBJECT, None, SCHEMA, SCHEMA]
     assert run.told == []
 
 
 def test_a_form_that_has_worked_is_kept() -> None:
     run = Run(lambda n, request: refused(400) if n == 2 else good())
-    assert [str(answer) for answer in run.answers] == ["fine", "status 400: no", "fine"]
+    assert [str(answer) for answer in run.answers] == [FINE, "status 400: no", FINE]
     assert run.forms == [SCHEMA] * 3
 
 
 def test_one_reply_that_does_not_come_out_in_the_form() -> None:
     """Groq writes the reply first and refuses it afterwards; another provider of a router may have no form."""
     run = Run(lambda n, request: refused(400, "x", code="json_validate_failed") if n == 2 else good())
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA, SCHEMA, OBJECT, SCHEMA]
     assert run.told == []
 
@@ -141,7 +141,7 @@ def test_a_busy_server_in_the_middle_of_trying() -> None:
         return refused(503) if n == 2 else refused(400) if form_of(request) == SCHEMA else good()
 
     run = Run(answer)
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA, OBJECT, OBJECT, OBJECT, OBJECT]
 
 
@@ -166,7 +166,7 @@ OURS: dict[str, Any] = {"parameters": {"temperature": 0, "max_tokens": 100}, "ow
 )
 def test_a_parameter_of_ours_that_is_refused_is_left_out(message: str, more: dict[str, Any]) -> None:
     run = Run(lambda n, request: refused(400, message, **more) if "temperature" in request else good(), **OURS)
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.sent("temperature")[-2:] == [None, None]
     assert run.forms[-1] == SCHEMA
     assert len(run.told) == 1
@@ -181,7 +181,7 @@ def test_a_form_and_a_parameter_that_are_refused() -> None:
         return refused(400, "no") if form_of(request) else good()
 
     run = Run(answer, **OURS)
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA, SCHEMA, OBJECT, None, None, None]
     assert run.sent("max_tokens") == [100] * 6
     assert len(run.told) == 1
@@ -195,7 +195,7 @@ def test_the_limit_on_output_tokens_has_two_names(own: tuple[str, ...]) -> None:
         parameters={"max_tokens": 100},
         own=own,
     )
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.sent("max_completion_tokens") == [None, 100, 100, 100]
     assert "max_tokens; it is sent as max_completion_tokens" in run.told[0]
 
@@ -206,7 +206,7 @@ def test_a_limit_of_ours_that_the_model_takes_under_no_name() -> None:
         return refused(400, f"Extra inputs are not permitted: {names[0]!r}") if names else good()
 
     run = Run(answer, **OURS)
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.sent("temperature") == [0] * 5
 
 
@@ -233,7 +233,7 @@ def test_a_prompt_that_fits_without_our_limit() -> None:
         return refused(400, message) if n == 1 else good()
 
     run = Run(answer, **OURS)
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.sent("max_tokens") == [100, None, 100, 100]
     assert run.told == []
 
@@ -250,8 +250,8 @@ def test_a_prompt_that_fits_without_our_limit() -> None:
 def test_what_concerns_one_text_fails_it_alone(status: int, message: str, code: str | None, reason: str) -> None:
     run = Run(lambda n, request: refused(status, message, code=code) if n <= 12 else good(), 13)
     assert [answer.reason for answer in run.answers[:12]] == [reason] * 12
-    assert run.answers[12] == "fine"
-    assert all(answer.is_refusal and f"status {status}" in answer.detail for answer in run.answers[:12])
+    assert run.answers[12] == FINE
+    assert all(not answer.is_silence and f"status {status}" in answer.detail for answer in run.answers[:12])
 
 
 def test_an_error_with_a_status_of_success() -> None:
@@ -259,7 +259,7 @@ def test_an_error_with_a_status_of_success() -> None:
         errors = [{"code": 429, "message": "x"}, "x", {"code": 502, "message": "x"}]
         return (200, {"error": errors[n - 1]}, {}) if n < 4 else good()
 
-    assert Run(answer, 1).answers == ["fine"]
+    assert Run(answer, 1).answers == [FINE]
     run = Run(lambda n, request: (200, {"error": {"code": 402, "message": "Insufficient credits"}}, {}), 1)
     assert "no credit" in str(run.answers[0])
 
@@ -273,4 +273,4 @@ def test_an_address_without_a_chat_endpoint() -> None:
 def test_a_wait_that_a_body_asks_for() -> None:
     details = [{"retryDelay": "0.2s"}]
     error = [{"error": {"status": "RESOURCE_EXHAUSTED", "message": "quota, billing", "details": details}}]
-    assert Run(lambda n, request: (429, error, {}) if n == 1 else good(), 2).answers == ["fine", "fine"]
+    assert Run(lambda n, request: (429, error, {}) if n == 1 else good(), 2).answers == [FINE, FINE]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.client import NO_CONNECTION, NoAnswer, Unanswered
+from cattune.annotation.assistant.client import BUSY, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits
 from cattune.annotation.costs import Costs, Estimate
 from cattune.annotation.course import Outcome, Request, Task, answered, course
@@ -50,6 +50,10 @@ class Asker(Protocol):
         """See `client.Assistant.ask`."""
         ...
 
+    async def is_there(self) -> bool:
+        """Whether it could answer now."""
+        ...
+
     async def close(self) -> None:
         """Give back what it holds."""
         ...
@@ -77,7 +81,7 @@ class Annotator:
         retry_failed: bool = False,
         progress: Callable[[Summary], None] = lambda _: None,
     ) -> None:
-        self.summary = Summary()
+        self.summary = Summary(sent_again=asker.limits.sent_again)
         self._task = task
         self._asker = asker
         self._store = store
@@ -87,8 +91,7 @@ class Annotator:
         self._busy: dict[bytes, asyncio.Event] = {}  # by an example's first request: equal ones wait for each other
         self._retried: set[bytes] = set()
         self._unanswered: dict[bytes, Failure] = {}  # in this run: no answer is no reply, and is not stored as one
-        self._gone: Unanswered | None = None  # there was no connection, and no answer since
-        self._was_refused_only = True  # whatever got no answer in this run was refused by a server that is there
+        self._gone: Unanswered | None = None  # the server was silent, and has shown no sign of life since
         self._done: dict[int, Outcome] = {}
         self._error: BaseException | None = None
         self._over = False
@@ -109,7 +112,7 @@ class Annotator:
                     for outcome in results:
                         self.summary.in_order += 1
                         yield outcome.example
-                self._see_whether_it_answered()
+                runner.run(self._see_whether_it_answered())
             except KeyboardInterrupt:
                 self._grace = 0.0
                 raise
@@ -124,11 +127,12 @@ class Annotator:
             self.summary.stopped, self.summary.why = reason, why
         self._asker.limits.halt()
 
-    def _see_whether_it_answered(self) -> None:
+    async def _see_whether_it_answered(self) -> None:
         """End as stopped where the assistant is not there: what it was not asked is no result of its."""
-        if self._gone is not None:
-            self.stop(NO_ANSWER, f"the assistant does not answer ({self._gone})")
-        elif self._unanswered and not self.summary.asked and not (self._was_refused_only and self.summary.reused):
+        gone = self._gone
+        if gone is not None and (gone.reason in BUSY or not await self._asker.is_there()):
+            self.stop(NO_ANSWER, f"the assistant does not answer ({gone})")
+        elif self._unanswered and not self.summary.asked and not self.summary.reused:
             last = list(self._unanswered.values())[-1]
             self.stop(NO_ANSWER, f"none of the requests was answered (the last one: {last.reason}: {last.detail})")
 
@@ -249,20 +253,19 @@ class Annotator:
             costs.begin(estimate)
             try:
                 answer = await self._asker.ask(request.messages, estimate.prompt + estimate.completion)
+                self._gone = None
                 reply = self._metered(request, answer, round(estimate.prompt))
                 await self._wakeups.written(self._store.save(request.key, self._task.model, reply))
                 stored = True
             finally:
                 costs.end(estimate)
         except Unanswered as error:
-            self._gone = error if error.reason == NO_CONNECTION else self._gone
-            self._was_refused_only &= error.is_refusal
+            self._gone = error if error.is_silence else None
             self._unanswered[request.key] = Failure(request.key, error.reason, error.detail, "")
             return self._unanswered[request.key]
         finally:
             if not stored:
                 self._store.release(request.key)
-        self._gone = None
         return reply
 
     async def _afford(self, request: Request) -> Estimate:

@@ -35,6 +35,7 @@ class Summary:
         reused: replies that were in the store.
         asked: replies that were got.
         prompt_tokens, completion_tokens: of those that were got, as the server counts, or else as estimated.
+        sent_again: requests that were sent again, by what became of them before.
         unmetered: replies whose tokens the server did not tell.
         failures: (example id, reason, detail) of the first few.
         stopped: why it was stopped, if it was, in a word; `why` in a sentence, where there is more to say.
@@ -56,6 +57,7 @@ class Summary:
     asked: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    sent_again: Counter[str] = field(default_factory=Counter)
     unmetered: int = 0
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     stopped: str | None = None

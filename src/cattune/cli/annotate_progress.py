@@ -23,7 +23,8 @@ _ADVICE = {**ADVICE, **refusals.ADVICE}
 
 def show(update: Update, summary: Summary, total: int, concurrency: int, price: Price | None) -> None:
     """Tell a bar how far a run is: replies that were stored are no speed, nor are fewer than are under way at once."""
-    note = _spent(summary, price)
+    failed = f"{summary.failed.total():,} failed" if summary.failed else ""
+    note = ", ".join(filter(None, (failed, _sent_again(summary), _spent(summary, price))))
     update("cattune annotate", "examples", summary.done, total, summary.from_store, concurrency, note)
 
 
@@ -57,6 +58,8 @@ def _lines(summary: Summary, record: dict[str, Any], args: argparse.Namespace) -
             f"{counted(summary.asked, 'reply', 'replies')} asked for and {summary.reused:,} from the store; "
             f"{_spent(summary, None)}{cost}"
         )
+    if summary.sent_again:
+        lines.append(_sent_again(summary))
     if summary.unmetered:
         replies = counted(summary.unmetered, "reply", "replies")
         lines.append(f"the server did not tell the tokens of {replies}: they are estimated")
@@ -92,6 +95,11 @@ def _how_to_go_on(summary: Summary, record: dict[str, Any], args: argparse.Names
     if summary.stopped != NO_ANSWER and summary.in_order and args.batch is None:
         lines.append(f"--limit {summary.in_order} writes what is through, {counted(summary.in_order, 'example')}")
     return lines
+
+
+def _sent_again(summary: Summary) -> str:
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.sent_again.most_common(3))
+    return f"sent again: {summary.sent_again.total():,} ({reasons})" if reasons else ""
 
 
 def _spent(summary: Summary, price: Price | None) -> str:

@@ -40,11 +40,12 @@ from cattune.annotation.assistant.endpoint import (
     without_logins,
 )
 from cattune.annotation.assistant.error_body import Refusal, parsed, read_refusal
-from cattune.annotation.assistant.forms import FORMS, Way, other_way, told
+from cattune.annotation.assistant.forms import FORMS, Way, keeps_form, other_way, told
 from cattune.annotation.assistant.limits import Limits
+from cattune.annotation.assistant.outage import Outage
 from cattune.annotation.assistant.patience import Patience
 from cattune.annotation.assistant.refusals import Meaning, meaning, names_form
-from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, post
+from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, is_there, post
 from cattune.errors import CattuneError, ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
@@ -86,15 +87,24 @@ class Unanswered(Exception):
     Args:
         reason: for counting, such as "status 400" or "time-out".
         detail: what the server said, without secrets.
-        is_refusal: whether the server is there and refuses this request: it would refuse it again.
     """
 
-    def __init__(self, reason: str, detail: str, is_refusal: bool = False) -> None:
+    def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.is_refusal = is_refusal
 
+    @property
+    def is_silence(self) -> bool:
+        """Whether the server, and not the text, may be to blame: it may be gone."""
+        return self.reason in _SILENCE or self.reason.startswith("status 5")
+
+
+BUSY = frozenset({"status 429", "status 503", "status 529"})
+"""Reasons that no text is to blame for: the server has too much to do."""
+
+_OVERLOAD = BUSY | {"time-out"}
+_SILENCE = BUSY | {"time-out", "status 408", "connection failed", NO_CONNECTION}
 
 _Outcome: TypeAlias = Answer | Refusal | Unanswered
 
@@ -159,6 +169,9 @@ class Assistant:
         self._way = Way(form)
         self._way_works = self._answered = False
         self._refused = self._given_up = self._walks = 0
+        self._outage = Outage(tell)
+        self._keeps_form = True
+        self._connect_timeout_s = connect_timeout_s
         self._patience = Patience(timeout_s, lambda: self.limits.pace.usual_s)
         self._within_s = REPLY_TIMEOUTS * timeout_s if reply_timeout_s is None else reply_timeout_s
         self._http, self._url = open_client(address, key, connect_timeout_s)
@@ -187,7 +200,9 @@ class Assistant:
             await self.limits.sleep(wait)
             outcome = await self._in_turn(messages, way, tokens, failure.reason if failure else "")
             if isinstance(outcome, Answer):
+                self._outage.answered()
                 self._take_up(first, way, refusal)
+                self._see_form(way, outcome)
                 self._correct(outcome, tokens)
                 return outcome
             asked_to_wait = None
@@ -205,6 +220,8 @@ class Assistant:
                         continue
             failure = outcome
             tries += 1
+            if failure.reason != "status 429":
+                self._outage.failed(str(failure))
             if failure.reason in (TOO_LARGE, TOO_SLOW):
                 break  # it would be so again
             if not self._answered and tries >= TRIES_AT_THE_START and failure.reason != "status 429":
@@ -219,6 +236,10 @@ class Assistant:
             raise self._no_answer(f"{'has stopped answering' if self._answered else 'does not answer'} {given_up}")
         raise failure
 
+    async def is_there(self) -> bool:
+        """Whether anybody answers at this address at all."""
+        return await is_there(self._http, self._url, self._connect_timeout_s)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -226,7 +247,7 @@ class Assistant:
     async def _in_turn(self, messages: Sequence[Mapping[str, str]], way: Way, tokens: float, again: str) -> _Outcome:
         """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
         try:
-            async with self.limits.turn(tokens, bool(again)) as turn, self._patience.watched() as waiting:
+            async with self.limits.turn(tokens, again) as turn, self._patience.watched() as waiting:
                 if again:
                     self.sent[again] += 1
                 self.sent["requests"] += 1
@@ -305,6 +326,15 @@ class Assistant:
             self._way, self._way_works = way, True
             self._tell(told(first, way, self.parameters, refusal))
 
+    def _see_form(self, way: Way, answer: Answer) -> None:
+        """Say once that a server takes the form and does not hold replies to it."""
+        if self._keeps_form and not keeps_form(way, answer):
+            self._keeps_form = False
+            self._tell(
+                f"the server takes response_format {way.form} and does not hold replies to it: one is no JSON object. "
+                "They are read as they come; a server that holds to the form would make more of them usable"
+            )
+
     def _refusal(self, refusal: Refusal) -> Unanswered:
         """The failure of one request; what concerns this request alone, or all of them, is raised."""
         status, said = refusal.status, refusal.message
@@ -314,13 +344,13 @@ class Assistant:
         if end := ending(refusal, self._answered, self.model, self._key_variable, bool(self._secret)):
             self._end(end)
         if about in (Meaning.DECLINED, Meaning.TOO_LONG):
-            raise Unanswered(about.value, f"status {status}: {said}", is_refusal=True)
+            raise Unanswered(about.value, f"status {status}: {said}")
         if not self._answered:
             self._refused += 1
             theirs = [name for name in self.parameters if name not in self._own]
             if end := ending_at_the_start(refusal, self._refused, theirs, self.model, self._key_variable):
                 self._end(end)
-        raise Unanswered(f"status {status}", said, is_refusal=True)
+        raise Unanswered(f"status {status}", said)
 
     def _shown(self, text: object) -> str:
         """A text without the key, and without the names, passwords and queries of addresses."""

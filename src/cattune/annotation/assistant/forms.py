@@ -8,10 +8,12 @@ was not to blame, and stays. Pure: nothing is sent here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cattune.annotation.assistant.chat_protocol import STOPPED, Answer
 from cattune.annotation.assistant.error_body import Refusal
 from cattune.annotation.assistant.refusals import (
     OUTPUT_LIMITS,
@@ -21,6 +23,7 @@ from cattune.annotation.assistant.refusals import (
     names_form,
     refuses_format,
 )
+from cattune.annotation.reading.thoughts import after_thoughts
 
 FORMS = ("json_schema", "json_object", "text")
 """Ways to ask for JSON, from the strictest; endpoints have all of them, or the last only."""
@@ -62,6 +65,17 @@ def without_bounds(schema: Any) -> Any:
     if isinstance(schema, Mapping):
         return {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
     return [without_bounds(value) for value in schema] if isinstance(schema, list) else schema
+
+
+def keeps_form(way: Way, answer: Answer) -> bool:
+    """Whether an answer is of the form that was asked for; one that was cut off or declined says nothing about it."""
+    if way.form not in FORMS[:2] or answer.finish_reason != STOPPED or not answer.text.strip():
+        return True
+    said = after_thoughts(answer.text.strip(), lambda value: True)
+    try:
+        return said is None or isinstance(json.loads(said), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def other_way(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -108,25 +108,29 @@ class Limits:
         self._tokens = Rate(tokens_per_minute, clock)
         self._clock = clock
         self.pace = Concurrency(concurrency)
+        self.sent_again: Counter[str] = Counter()
+        """How many requests were sent again, by what became of them before ("status 429", "time-out", ...)."""
         self._resume_at = clock()
         self._halted = False
         self._turns = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def turn(self, tokens: float, again: bool = False) -> AsyncIterator[Turn]:
+    async def turn(self, tokens: float, again: str = "") -> AsyncIterator[Turn]:
         """A block that sends one request of about so many tokens, when it may be sent, and waits for its answer.
 
         Args:
             tokens: the reply's included.
-            again: whether it was sent before; such ones are first.
+            again: why it is sent again, if it is; such ones are first.
 
         Raises:
             Halted, ConfigError: as in `wait`.
         """
-        await self._take_turn(again)
+        await self._take_turn(bool(again))
         try:
             await self.wait(tokens)
+            if again:
+                self.sent_again[again] += 1
             turn, sent = Turn(), self.pace.sent(self._clock())
             try:
                 yield turn

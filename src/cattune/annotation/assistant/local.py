@@ -91,6 +91,10 @@ class LocalModel:
             self._serving = asyncio.create_task(self._serve())
         return await answer
 
+    async def is_there(self) -> bool:
+        """Always."""
+        return True
+
     async def close(self) -> None:
         """Ask no more; a batch that is being answered is waited for."""
         if self._serving is not None:

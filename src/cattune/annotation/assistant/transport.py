@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
@@ -17,6 +17,8 @@ MOST_BYTES = 8_000_000
 MOST_REDIRECTS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOBODY_BEHIND = frozenset({502, 503, 504})
+"""What a gateway says whose server is gone."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -87,6 +89,20 @@ async def post(
             raise Redirected(where, target)
         where = target
     raise Redirected(url, where)
+
+
+async def is_there(http: AsyncClient, url: str, within_s: float) -> bool:
+    """Whether a server answers at the address of chat completions: it is asked for its models, which costs nothing."""
+    parts = urlsplit(url)
+    models = parts._replace(path=parts.path.removesuffix("chat/completions") + "models")
+    try:
+        async with (
+            asyncio.timeout(within_s),
+            http.stream("GET", urlunsplit(models), follow_redirects=False) as response,
+        ):
+            return response.status_code not in _NOBODY_BEHIND
+    except Exception:  # what is no HTTP raises whatever the library has for it
+        return False
 
 
 def _target(response: Response, url: str) -> str | None:
