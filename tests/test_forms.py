@@ -83,7 +83,7 @@ def test_a_form_that_is_refused_is_left_out_for_all(status: int, message: str) -
 )
 def test_a_schema_that_bounds_its_lists_may_be_refused(message: str) -> None:
     run = Run(lambda n, request: refused(400, message) if "maxItems" in json.dumps(request) else good())
-    assert run.answers == ["fine"] * 3
+    assert run.answers == [FINE] * 3
     assert run.forms == [SCHEMA] * 4
     assert "maxItems" in json.dumps(run.server.requests[0])
     assert "additionalProperties" in json.dumps(run.server.requests[1])

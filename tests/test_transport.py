@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from assistant_server import completion
-from behaving_server import Answer, behaving, good
+from behaving_server import FINE, Answer, behaving, good
 
 from cattune.annotation.assistant import client, transport
 from cattune.annotation.assistant.client import Assistant, Unanswered
@@ -101,7 +101,7 @@ def test_a_packed_reply_is_unpacked(encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, gzip"])
 def test_a_reply_that_is_packed_wrongly_is_asked_again(encoding: str) -> None:
     with behaving(lambda n, request: (200, b"{}", {"content-encoding": encoding}) if n == 1 else good()) as server:
-        assert ask(server.url) == "fine"
+        assert ask(server.url) == FINE
     assert len(server.requests) == 2
 
 
@@ -152,7 +152,7 @@ def redirecting(status: int, target: str) -> Any:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_within_the_origin_keeps_the_request(status: int) -> None:
     with redirecting(status, "/v2/elsewhere?a=b") as server:
-        assert ask(server.url) == "fine"
+        assert ask(server.url) == FINE
     first, second = server.requests
     assert (first.pop("path"), second.pop("path")) == ("/v1/chat/completions", "/v2/elsewhere?a=b")
     assert first == second

@@ -83,7 +83,6 @@ class LocalModel:
                 Meaning.TOO_LONG.value,
                 f"{len(ids)} tokens and a reply of up to {self._max_new_tokens} do not fit into the model's "
                 f"{self._room} positions",
-                is_refusal=True,
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ids, answer))
