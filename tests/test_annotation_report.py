@@ -130,6 +130,25 @@ def test_which_is_better_is_told_by_a_paired_interval() -> None:
     assert verdicts == {0: "worse", 20: "not told apart", 40: "better"}
 
 
+def rule(index: int) -> Example:
+    """What the rule that every number is a cause would name."""
+    spans = tuple(Span("prompt", match.start(), match.end()) for match in re.finditer(r"\d+", STORY))
+    return replace(story(index), links=(CausalLink(Span("completion", 0, 1), spans),))
+
+
+def test_a_file_that_is_the_rule_is_not_told_apart_from_it() -> None:
+    record = beside([rule(i) for i in range(40)], [story(i, "4 pens", "12") for i in range(40)])
+    assert record["words"]["verdict"] == record["numbers"]["verdict"] == "not told apart"
+    assert record["words"]["difference"]["value"] == 0
+
+
+def test_a_cause_that_begins_behind_a_word_does_not_name_it() -> None:
+    reference = [story(i, "4", "buys 2") for i in range(12)]
+    file = [story(i, " pens and", "buys 2") for i in range(12)]
+    score = beside(file, reference)["scores"]["this file"]
+    assert (score["precision"], score["recall"]) == (2 / 4, 2 / 3)
+
+
 def test_what_the_file_failed_on_counts_as_nothing_named() -> None:
     reference = [story(i, "4 pens", "buys 2") for i in range(12)]
     file = [story(0, "4 pens", "buys 2"), *(story(i, failed=True) for i in range(1, 12))]

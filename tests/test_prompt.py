@@ -299,6 +299,22 @@ def test_the_answers_link_stands_first() -> None:
     assert list(json.loads(reply_text(STEPS, (), answer_first=True))) == ["example", "links"]
 
 
+@pytest.mark.parametrize(
+    ("completion", "effects", "answer"),
+    [
+        ("10 - 9 = 1", ["10 - 9", "1"], "1"),
+        ("1 + 9 = 10", ["10", "1 + 9"], "10"),
+        ("1 + 9 = 10", ["1", "9"], "9"),
+        ("The answer is A.", ["A", "The answer"], "A"),
+        ("$5", ["has 4", "$5"], "$5"),
+    ],
+)
+def test_which_link_is_the_answers(completion: str, effects: list[str], answer: str) -> None:
+    links = [(Phrase(effect), (Phrase("4"),)) for effect in effects]
+    reply = json.loads(reply_text(Example("x", "Ann has 4. ", completion), links, answer_first=True))
+    assert reply["answer"]["effect"] == answer
+
+
 def test_only_the_prior_that_wants_it_asks_for_the_answer_first() -> None:
     first = build_messages(asked(PRIOR, answer_first=True), PENS)
     system = first[0]["content"]

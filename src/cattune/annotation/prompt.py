@@ -80,16 +80,15 @@ def reply_text(example: Example, links: Iterable[LinkInWords], answer_first: boo
 
 
 def _answer(example: Example, links: Sequence[LinkInWords]) -> int:
-    """Which link is the answer's: the one whose effect stands last in the completion."""
+    """Which link is the answer's: the one whose effect ends last in the completion, as whole words."""
     completion = example.fields[example.completion_field]
 
-    def place(index: int) -> tuple[int, int]:
+    def end(index: int) -> int:
         effect = links[index][0]
-        words = effect.quote or effect.text
-        found = completion.rfind(words)
-        return (-1 if found < 0 else found + len(words)), index
+        whole = rf"(?<!\w){re.escape((effect.quote or effect.text).strip())}(?!\w)"
+        return max((found.end() for found in re.finditer(whole, completion)), default=-1)
 
-    return max(range(len(links)), key=place)
+    return max(range(len(links)), key=end)
 
 
 def _link(link: LinkInWords) -> dict[str, Any]:
