@@ -29,6 +29,7 @@ from cattune.annotation.costs import Costs, Price
 from cattune.annotation.course import Course, Outcome, Request, Task, course
 from cattune.annotation.forecast import forecast
 from cattune.annotation.inputs import check_input, check_unchanged, iter_examples
+from cattune.annotation.output import command_key
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import ChatMessage, example_tag, reply_text
 from cattune.annotation.storage import writer
@@ -124,6 +125,8 @@ def test_stored_replies_are_read_anew_with_other_thought_tags(tmp_path: Path) ->
     annotated, annotator = annotate(tmp_path, asker, task=replace(task, thought_tags=("((so))", "((done))")))
     assert spans(annotated) == spans(EXAMPLES)
     assert not asker.requests and not annotator.summary.failed
+    keys = {command_key(replace(task, thought_tags=tags), "in.jsonl", None) for tags in (None, ("((so))", "((done))"))}
+    assert len(keys) == 2, "an output that was read otherwise is another"
     with pytest.raises(ConfigError, match="blank"):
         replace(TASK, thought_tags=("<so>", " "))
 
