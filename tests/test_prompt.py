@@ -273,6 +273,7 @@ def test_what_an_example_shows_fits_whatever_the_bound() -> None:
 def test_the_limit_on_output_follows_the_bounds() -> None:
     assert output_limit(PRIOR) - TOKENS_OF_THOUGHTS == 7 * 9 * 24
     assert output_limit(asked(PRIOR, max_links=1, max_causes=2)) - TOKENS_OF_THOUGHTS == 3 * 24
+    assert output_limit(asked(PRIOR, max_links=100, max_causes=100)) == 16_384
     assert output_limit(load_prior("arithmetic")) < 6500, "the prompt of a prior and a reply fit into 8,192 tokens"
 
 

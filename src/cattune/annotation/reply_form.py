@@ -18,6 +18,9 @@ TOKENS_OF_A_PHRASE = 24
 TOKENS_OF_THOUGHTS = 2048
 """Servers count what a model thinks before it replies."""
 
+MOST_TOKENS = 16_384
+"""Some hosted models write no more, and refuse to be asked for more."""
+
 
 def response_format(prior: Prior) -> dict[str, Any]:
     """The parameter `response_format` of a chat request."""
@@ -41,7 +44,7 @@ def schema(prior: Prior) -> dict[str, Any]:
 def output_limit(prior: Prior) -> int:
     """The most tokens of a reply, if nobody says otherwise: as many links and causes as the schema allows."""
     links = prior.options.max_links * (1 + most_causes(prior)) * TOKENS_OF_A_PHRASE
-    return links + TOKENS_OF_THOUGHTS
+    return min(links + TOKENS_OF_THOUGHTS, MOST_TOKENS)
 
 
 def limited(parameters: Mapping[str, Any], most: int, own_server: bool) -> dict[str, int]:
