@@ -173,3 +173,19 @@ def test_align_shows_what_the_template_leaves_out(tmp_path: Path, capsys: pytest
 def test_half_of_a_surrogate_pair_is_no_role() -> None:
     with pytest.raises(DataError, match=r"messages\[0\].role holds half of a surrogate pair at position 1"):
         Example("a", messages=(Message("u\ud800", "4?"), Message("assistant", "9")))
+
+
+ALIASES = "{a: &a [x, x, x, x, x, x, x, x, x], " + ", ".join(f"{y}: &{y} [{', '.join([f'*{x}'] * 9)}]" for x, y in zip("abcdefgh", "bcdefghi", strict=True)) + "}"  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    "given", ["{a: !!int ''}", "{a: &a [*a]}", "{a: " + "[" * 3000, ALIASES, "[a]", "{a: 1, a: 2}"]
+)
+def test_variables_on_the_command_line_are_yaml_that_is_safe_to_walk(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["align", str(tmp_path / "f.jsonl"), "--tokenizer", "tiny", "--chat-template-kwargs", given])
+    assert end.value.code == 2
+    said = capsys.readouterr().err.rpartition("error: ")[2]
+    assert "chat-template-kwargs" in said and len(said) < 1000 and "RecursionError" not in said

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cattune.errors import DataError
+from cattune.errors import CattuneError
 from cattune.examples import check_template_kwargs
+from cattune.io import shown
 
 
 def add_template_option(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,12 @@ def add_template_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    import yaml
+    from cattune.data.yaml_text import load_yaml
 
+    where = shown(text)
     try:
-        value = yaml.safe_load(text)
-        check_template_kwargs(value, text)
-    except (yaml.YAMLError, ValueError, RecursionError, DataError) as error:
-        raise argparse.ArgumentTypeError(" ".join(str(error).split())[:300]) from None
+        value = load_yaml(text, where)
+        check_template_kwargs(value, where)
+    except CattuneError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return dict(value)
