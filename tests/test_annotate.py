@@ -131,6 +131,17 @@ def test_stored_replies_are_read_anew_with_other_thought_tags(tmp_path: Path) ->
         replace(TASK, thought_tags=("<so>", " "))
 
 
+def test_repair_does_not_show_what_the_model_thought(tmp_path: Path) -> None:
+    def thinks(tag: str, attempt: int, good: str) -> str:
+        return f"<think>{'So. ' * 9999}</think>{good if attempt > 1 else 'No idea.'}"
+
+    asker = StandIn(behaviour=thinks)
+    annotated, _ = annotate(tmp_path, asker)
+    assert spans(annotated) == spans(EXAMPLES)
+    shown = [messages[-2]["content"] for messages in asker.requests if len(messages) > len(asker.requests[0])]
+    assert shown == ["No idea."] * len(EXAMPLES)
+
+
 def test_only_a_long_reply_is_read_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = example_tag(EXAMPLES[7])
     padding = "so " * annotate_module.MOST_READ_HERE

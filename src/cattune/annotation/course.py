@@ -16,7 +16,7 @@ from cattune.annotation.judgement import Judgement, judge
 from cattune.annotation.prior import Prior
 from cattune.annotation.prompt import PROMPT_VERSION, ChatMessage, build_messages, example_tag, repair_messages
 from cattune.annotation.reading.thoughts import ThoughtTags
-from cattune.annotation.reply import REFUSAL, TRUNCATED, ReplyError, read_reply
+from cattune.annotation.reply import MOST_CHARACTERS, REFUSAL, TRUNCATED, ReplyError, read_reply, spoken
 from cattune.annotation.storage.store import Failure, Reply, request_key
 from cattune.errors import ConfigError
 from cattune.examples import FAILED, Example, RefusedLink
@@ -120,7 +120,8 @@ def course(task: Task, example: Example) -> Course:
     unanswered = isinstance(got, Failure)
     first = final = _verdict(task, example, request, got)
     if task.repairs and isinstance(got, Reply) and got.finish_reason != LENGTH and not first.has_links:
-        request = task.request(repair_messages(request.messages, got.text, first.problems), is_repair=True)
+        said = spoken(got.text[:MOST_CHARACTERS], example_tag(example), task.thought_tags) or ""  # thoughts cost tokens
+        request = task.request(repair_messages(request.messages, said, first.problems), is_repair=True)
         got = yield request
         unanswered = isinstance(got, Failure)
         second = _verdict(task, example, request, got)

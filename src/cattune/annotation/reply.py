@@ -150,13 +150,12 @@ def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> 
     """
     if len(text) > MOST_CHARACTERS:
         raise ReplyError(TOO_LONG, f"The reply has {len(text)} characters, more than {MOST_CHARACTERS}.")
-    text = text.replace("\ufeff", "").strip()
-    said = after_thoughts(text, lambda value: _cites(value, tag), thought_tags)
+    said = spoken(text, tag, thought_tags)
     if said is None:
         raise ReplyError(TRUNCATED, "The reply ends before the model has done thinking.")
-    said = said.strip()
     if not said:
-        raise ReplyError(EMPTY, "Nothing follows the model's thought." if text else "The reply is empty.")
+        blank = not text.strip("\ufeff \t\r\n")
+        raise ReplyError(EMPTY, "The reply is empty." if blank else "Nothing follows the model's thought.")
     found = list(find_objects(said))
     if not found:
         if said.endswith("{"):
@@ -166,6 +165,13 @@ def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> 
         raise ReplyError(NO_JSON, f"The reply holds no JSON object: {shown(said, 200)}")
     replies = [_shape(value) for value in _objects(found)]
     return _one_of([reply for reply in replies if isinstance(reply, Reply)], replies, tag)
+
+
+def spoken(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> str | None:
+    """A reply of at most `MOST_CHARACTERS` without its thoughts, or None where one has no end; see `read_reply`."""
+    text = text.replace("\ufeff", "").strip()
+    said = after_thoughts(text, lambda value: _cites(value, tag), thought_tags)
+    return None if said is None else said.strip()
 
 
 def _cites(value: dict[str, Any], tag: str) -> bool:
