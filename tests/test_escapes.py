@@ -85,6 +85,15 @@ def test_a_short_word_after_a_line_break_that_the_text_does_not_have_is_a_comman
     assert causes("Let u be 3,\nu be 4. ", r"3,\nu be 4") == ["3,\nu be 4"]
 
 
+def test_a_command_of_the_text_comes_before_its_white_space() -> None:
+    assert causes("Let $\\nu be 3$,\nu is 4. ", r"\nu be 3") == [r"\nu be 3"]
+
+
+def test_a_phrase_far_longer_than_the_text_stays_as_it_is() -> None:
+    long = Phrase("\times" * 9)
+    assert Escapes(r"3 \times 4").meant(long) == long
+
+
 def test_the_quote_of_a_phrase_is_read_alike() -> None:
     escapes = Escapes(r"$\frac{3}{4}$ and 3")
     assert escapes.meant(Phrase("3", "\frac{3}")) == Phrase("3", r"\frac{3}")

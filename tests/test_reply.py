@@ -217,6 +217,7 @@ def test_whatever_the_phrases_are_they_come_back(links: list[tuple[str, list[str
         ('[{"effect": "6", "causes": ["Ann"]}]', WRONG_SHAPE),
         ('{"links": []}', WRONG_SHAPE),
         (json.dumps({"name": "links", "arguments": "none"}), WRONG_SHAPE),
+        (json.dumps({**RECORD, "arguments": {"example": TAG, "links": []}}), WRONG_SHAPE),
         ('{"error": "I cannot do this"}', WRONG_SHAPE),
         (REPLY.replace(TAG, "00000000"), WRONG_EXAMPLE),
         (REPLY.replace(TAG, ""), WRONG_EXAMPLE),
