@@ -49,6 +49,7 @@ from cattune.annotation.annotate import Asker
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.batch import advance
 from cattune.annotation.consensus.agreement import figure, resampled
+from cattune.annotation.consensus.ballots import has_failed
 from cattune.annotation.course import Outcome
 from cattune.io import write_json
 from cattune.provenance import provenance
@@ -163,6 +164,7 @@ def measured(work: Path, task: Task, examples: Sequence[Example]) -> dict[str, A
     report = annotation_report(annotated, reference).to_dict()
     return {
         "examples": len(annotated),
+        "readable": sum(not has_failed(example) for example in annotated),
         "with_a_link": sum(bool(example.links) for example in annotated),
         "operands": {
             "model": operand_figures(annotated, reference, operands),
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--first", type=int, default=2 * EACH, help="only so many examples, every second of SVAMP")
     parser.add_argument("--local", action="store_true", help="in this process, without a server")
+    parser.add_argument("--free", action="store_true", help="--local: not held to the form")
     parser.add_argument("--measure", action="store_true", help="ask nothing; see what the replies so far are worth")
     args = parser.parse_args()
     drawn = sample(args.data)
@@ -245,8 +248,10 @@ def main() -> None:
     for way in args.way or WAYS:
         prior = load_prior(PRIOR)
         task = Task(replace(prior, options=replace(prior.options, answer_first=WAYS[way])), args.name, PARAMETERS)
-        where = "in this process" if args.local else "llama.cpp server, one slot"
-        work = args.work / args.name / way / ("local" if args.local else "server")
+        where = "llama.cpp server, one slot"
+        if args.local:
+            where = f"in this process, {'not ' if args.free else ''}held to the form"
+        work = args.work / args.name / way / where.replace(",", "")
         work.mkdir(parents=True, exist_ok=True)
         if args.measure:
             pass
