@@ -473,9 +473,10 @@ def test_conversations_are_judged_by_their_last_message() -> None:
 def test_an_option_letter_is_the_completions() -> None:
     example = Example("ice", "Which is cold?\nA. fire\nB. ice\nC. soup\nAnswer: ", "B")
     for causes in (["cold", "ice"], ["cold", "B. ice"], ["B. ice"], ["cold"]):
-        (kept,) = judge(example, [link("B", *causes)]).links
-        assert kept.effect.field == "completion", causes
-        assert len(kept.causes) == len(causes)
+        for effect in ("B", "**B**", "_B_"):
+            (kept,) = judge(example, [link(effect, *causes)]).links
+            assert kept.effect.field == "completion", causes
+            assert len(kept.causes) == len(causes)
 
 
 def test_only_what_is_surely_in_the_completion_is_tied_to_it() -> None:

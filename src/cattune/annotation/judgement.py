@@ -19,6 +19,7 @@ from typing import TypeAlias
 from cattune import grounding
 from cattune.annotation.reading.escapes import Escapes
 from cattune.examples import CausalLink, Example, RefusedLink, Span
+from cattune.folding import without_emphasis
 from cattune.grounding import ground_links
 from cattune.io import shown
 from cattune.phrase_search import Phrase
@@ -121,12 +122,13 @@ def anchored(example: Example, effect: Phrase, options: Options) -> Phrase:
     or when all effects have to. Otherwise, and where the completion has it twice, the links around it tell its place.
     """
     *before, completion = example.fields.values()
-    is_meant = options.effects == "completion" or _bare(effect.text) == _bare(completion)
-    if effect.quote is not None or not is_meant or not effect.text or completion.count(effect.text) != 1:
+    words = effect.text if effect.text in completion else without_emphasis(effect.text)
+    is_meant = options.effects == "completion" or _bare(words) == _bare(completion)
+    if effect.quote is not None or not is_meant or not words or completion.count(words) != 1:
         return effect
     prompt = "".join(before)
-    _, found, tail = prompt.rpartition(effect.text)
-    return Phrase(effect.text, tail + completion.partition(effect.text)[0] + effect.text) if found else effect
+    _, found, tail = prompt.rpartition(words)
+    return Phrase(effect.text, tail + completion.partition(words)[0] + words) if found else effect
 
 
 def _sort_out(

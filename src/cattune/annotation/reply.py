@@ -47,7 +47,7 @@ ADVICE: Mapping[str, str] = {
     TOO_LONG: "lower the limit on output tokens: the model does not stop",
     WRONG_SHAPE: "turn structured output on if the server has it, or choose a larger model",
     WRONG_EXAMPLE: "ask again; if it happens often, see whether the server or a proxy mixes up replies",
-    CONTRADICTORY: "ask again; a model that drafts before it answers needs its drafts left out of the reply",
+    CONTRADICTORY: "ask again; of a model that drafts first, say with --thought-tags what ends its drafts",
 }
 """For each reason why a reply cannot be read, what a person can do about it."""
 
