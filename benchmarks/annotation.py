@@ -2,6 +2,7 @@
 
     python benchmarks/annotation.py                                         throughput and memory, in full
     python benchmarks/annotation.py --requests 2000 --rounds 1 --sizes      throughput alone, quickly
+    python benchmarks/annotation.py --slots-only                            servers with few slots alone
 
 A server of this file, in a process of its own, answers each request after 50 ms with the reply that the example's own
 links make. Three clients ask it, 64 at a time, in rounds, each in a fresh process and in random order within a round:
@@ -14,12 +15,18 @@ links make. Three clients ask it, 64 at a time, in rounds, each in a fresh proce
 
 Times leave out the start of the interpreter and imports. Bodies are made before the bare clients' time starts. Memory
 is the largest resident set of the `cattune` process (VmHWM, Linux) for inputs of several sizes.
+
+Servers with few slots work on so many requests at once, and the others wait. Each request takes 0.25 s there, and may
+be silent for 2 s: 16 in the queue of one slot would be silent for 4. What is counted is how long a run takes beside
+the least that the slots need for it, and how many requests were cancelled and sent again.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import heapq
+import io
 import json
 import os
 import random
@@ -30,7 +37,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -90,6 +97,8 @@ class Answers(asyncio.Protocol):
     """Answers each request after a while. A protocol, as reading streams would take a core's time from the clients."""
 
     latency: float
+    free_at: list[float]
+    """When each slot is free."""
     replies: dict[bytes, bytes]
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102
@@ -106,7 +115,10 @@ class Answers(asyncio.Protocol):
             start = body.rfind(b"Annotate this example:")
             tag = re.search(rb"[0-9a-f]{8}", body[start:])
             assert tag is not None
-            asyncio.get_running_loop().call_later(self.latency, self._transport.write, self.replies[tag[0]])
+            loop = asyncio.get_running_loop()
+            done = max(loop.time(), heapq.heappop(self.free_at)) + self.latency
+            heapq.heappush(self.free_at, done)
+            loop.call_at(done, self._transport.write, self.replies[tag[0]])
 
 
 def response(text: str) -> bytes:
@@ -124,8 +136,8 @@ def response(text: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
-async def serve(folder: Path, latency: float) -> None:
-    Answers.latency = latency
+async def serve(folder: Path, latency: float, slots: int) -> None:
+    Answers.latency, Answers.free_at = latency, [0.0] * slots
     with (folder / "replies.jsonl").open(encoding="utf-8") as file:
         Answers.replies = {tag.encode(): response(text) for tag, text in map(json.loads, file)}
     server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0, backlog=512)
@@ -134,8 +146,8 @@ async def serve(folder: Path, latency: float) -> None:
 
 
 @contextmanager
-def running(folder: Path, latency: float) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", str(folder), str(latency)]
+def running(folder: Path, latency: float, slots: int = 1000) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", str(folder), str(latency), str(slots)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -207,7 +219,8 @@ def http_library() -> Any:
     return import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
 
-def run_cattune(folder: Path, url: str, concurrency: int) -> float:
+def run_cattune(folder: Path, url: str, concurrency: int, *options: str) -> tuple[float, dict[str, int]]:
+    """The seconds that it took, and how many requests were sent again, by reason."""
     import openai.resources.chat  # noqa: F401
 
     # What is imported when it is first needed, as for the others, is no part of the time.
@@ -218,19 +231,20 @@ def run_cattune(folder: Path, url: str, concurrency: int) -> float:
         main.COMMANDS = (*main.COMMANDS, "annotate")
     out = folder / "out.jsonl"
     settings = ["--prior", PRIOR, "--model", MODEL, "--parameters", json.dumps(PARAMETERS), "--base-url", url]
-    command = ["annotate", str(folder / "in.jsonl"), "--out", str(out), "--concurrency", str(concurrency), *settings]
+    command = ["annotate", str(folder / "in.jsonl"), "--out", str(out), "--concurrency", str(concurrency), "--json"]
     started = time.perf_counter()
-    status = main.main(command)
+    with redirect_stdout(io.StringIO()) as printed:
+        status = main.main([*command, *settings, *options])
     taken = time.perf_counter() - started
     assert status == 0
     for path in (out, Path(f"{out}.store")):
         path.unlink()
-    return taken
+    return taken, json.loads(printed.getvalue())["sent_again"]
 
 
 def run_cell(client: str, folder: Path, url: str, concurrency: int) -> dict[str, float]:
     if client == "cattune":
-        taken = run_cattune(folder, url, concurrency)
+        taken, _ = run_cattune(folder, url, concurrency)
     else:
         taken = asyncio.run(run_bare(client, folder, url, concurrency))
     status = Path("/proc/self/status").read_text()
@@ -295,6 +309,21 @@ def measure_memory(sizes: list[int], latency: float, concurrency: int) -> list[d
     return rows
 
 
+def measure_slots(latency: float = 0.25, timeout: float = 2.0) -> list[dict[str, Any]]:
+    rows = []
+    for slots, concurrency, requests in ((1, 16, 160), (4, 16, 480), (16, 16, 1600), (1000, 64, 3200)):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_data(folder, requests)
+            with running(folder, latency, slots) as url:
+                taken, again = run_cattune(folder, url, concurrency, "--timeout", str(timeout))
+        row = {"slots": slots, "concurrency": concurrency, "requests": requests, "latency_s": latency}
+        row |= {"seconds": taken, "least_seconds": requests * latency / min(slots, concurrency), "sent_again": again}
+        log(f"{slots} slots, {requests} requests: {taken:.1f} s, {row['least_seconds']:.1f} at least; again: {again}")
+        rows.append(row)
+    return rows
+
+
 def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -308,15 +337,21 @@ def main() -> int:
     parser.add_argument(
         "--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000], help="of the inputs for memory"
     )
+    parser.add_argument("--slots-only", action="store_true", help="measure servers with few slots alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "annotation.json")
-    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        asyncio.run(serve(Path(args.serve[0]), float(args.serve[1])))
+        asyncio.run(serve(Path(args.serve[0]), float(args.serve[1]), int(args.serve[2])))
     if args.cell:
         client, folder, url, concurrency = args.cell
         print(json.dumps(run_cell(client, Path(folder), url, int(concurrency))))
+        return 0
+    if args.slots_only:
+        out = args.out.with_name("annotation_slots.json")
+        write_json(out, {"slots": measure_slots(), "provenance": provenance()})
+        log(f"wrote {out}")
         return 0
     settings = {"requests": args.requests, "rounds": args.rounds, "sizes": args.sizes}
     record = {

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,14 @@ def test_annotate_tells_what_is_stored_from_what_was_asked() -> None:
     summary = Summary(done=7, from_store=5, prompt_tokens=1000, completion_tokens=234)
     show(lambda *at: told.append(at), summary, 10, 16, None)  # type: ignore[arg-type]
     assert told == [("cattune annotate", "examples", 7, 10, 5, 16, "1,234 tokens")]
+
+
+def test_annotate_tells_what_failed_and_what_was_sent_again() -> None:
+    told: list[str] = []
+    again = Counter({"time-out": 2, "status 503": 1200, "status 500": 1, "status 429": 3})
+    summary = Summary(done=7, failed=Counter(no_json=1, empty=1), sent_again=again)
+    show(lambda *at: told.append(str(at[-1])), summary, 10, 16, None)  # type: ignore[arg-type]
+    assert told == ["2 failed, sent again: 1,206 (1,200 x status 503, 3 x status 429, 2 x time-out), 0 tokens"]
 
 
 def test_a_cell_is_done_in_shares() -> None:

@@ -172,6 +172,7 @@ class Assistant:
         self._outage = Outage(tell)
         self._keeps_form = True
         self._connect_timeout_s = connect_timeout_s
+        self._timeout_s = timeout_s
         self._patience = Patience(timeout_s, lambda: self.limits.pace.usual_s)
         self._within_s = REPLY_TIMEOUTS * timeout_s if reply_timeout_s is None else reply_timeout_s
         self._http, self._url = open_client(address, key, connect_timeout_s)
@@ -256,7 +257,7 @@ class Assistant:
                 turn.is_overload = _reason(outcome) in _OVERLOAD
                 return outcome
         except TimeoutError:
-            return Unanswered("time-out", "the server was silent for too long")
+            return self._timed_out()
 
     async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Outcome:
         """What one request came to; `heard` is told of each sign of life."""
@@ -292,7 +293,7 @@ class Assistant:
         while error.__cause__ is not None:
             error = error.__cause__
         if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-            return Unanswered("time-out", "the server was silent for too long")
+            return self._timed_out()
         detail = self._shown(error) or type(error).__name__
         if (proxy := find_proxy(self._url)) is not None:
             detail += f" (through the proxy {proxy})"
@@ -300,6 +301,9 @@ class Assistant:
             isinstance(error, OSError) and error.errno in _UNREACHABLE
         )
         return Unanswered(NO_CONNECTION if never_sent else "connection failed", detail)
+
+    def _timed_out(self) -> Unanswered:
+        return Unanswered("time-out", f"no sign of life for {self._timeout_s:g} s; --timeout gives a slow server more")
 
     def _other_way(self, way: Way, first: Way, refusal: Refusal, tries: int) -> Way | None:
         """The way to try next, if the one that was tried may be to blame for a refusal."""
