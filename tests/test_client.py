@@ -156,6 +156,23 @@ def test_a_server_that_gives_up_ends_the_run(replies: Path, monkeypatch: pytest.
     assert any(said in str(answer) and "3 requests in a row" in str(answer) for answer in answers)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_texts_in_a_row_that_break_their_connections(
+    replies: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Where the server says that it is there, only as many as may be under way at once end the run."""
+
+    async def asked(self: Assistant) -> bool:
+        return is_there
+
+    monkeypatch.setattr(client, "TRIES_AT_THE_START", 100)
+    monkeypatch.setattr(Assistant, "is_there", asked)
+    with running(replies, "--faults", 1, "--only", "drop_before") as url:
+        answers, _ = ask_all(url, max_retries=0, limits=Limits(concurrency=5))
+    ends = [type(answer) for answer in answers]
+    assert ends.index(NoAnswer) == (4 if is_there else 2)
+
+
 def test_a_server_that_is_not_there_ends_the_run(log: Path) -> None:
     with pytest.raises(NoAnswer, match="does not answer .*no connection.*after 4 tries; is it running"):
         ask_one("http://127.0.0.1:9/v1")

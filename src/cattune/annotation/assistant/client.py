@@ -73,6 +73,9 @@ _OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
 
 _QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 
+GIVEN_UP_IN_A_ROW = 3
+"""So many requests given up, with no answer between them, make a run look whether the server is there."""
+
 NO_CONNECTION = "no connection"
 """`Unanswered.reason` where nothing could be sent: refused, no such host, no TLS, no route. No text is to blame."""
 
@@ -232,10 +235,17 @@ class Assistant:
                 wait = 0.0
                 self._pause(asked_to_wait, failure.reason)
         self._given_up += 1
-        if self._given_up >= max(3, self.limits.pace.limit):
+        if await self._is_gone(failure):
             given_up = f"({failure}): {self._given_up} requests in a row were given up, each tried {tries} x"
             raise self._no_answer(f"{'has stopped answering' if self._answered else 'does not answer'} {given_up}")
         raise failure
+
+    async def _is_gone(self, failure: Unanswered) -> bool:
+        """Whether the server failed those that were given up, with no answer between them, and not their texts."""
+        if self._given_up < GIVEN_UP_IN_A_ROW:
+            return False
+        is_for_all = failure.reason in _OVERLOAD or self._given_up >= self.limits.concurrency
+        return is_for_all or not await self.is_there()
 
     async def is_there(self) -> bool:
         """Whether anybody answers at this address at all."""
