@@ -198,6 +198,7 @@ def test_the_page_and_the_table_say_whether_it_is_better() -> None:
     print_report(report, out)
     for shown in (page, " ".join(out.getvalue().split())):
         assert said in shown
+        assert "On 12 examples, 12 of them with numbers: the words of the prompt" in shown
         assert "every content word" in shown
 
 

@@ -13,6 +13,7 @@ from cattune.reports.annotations import (
     count,
     finding,
     interval,
+    measured_on,
     number,
     reasons,
     trivial_rows,
@@ -52,7 +53,8 @@ def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None
         tables.append(_reference(report["reference"]))
         if beside := trivial_rows(report["reference"]):
             titles = ("words that the answer depends on", "precision %", "recall %", "F1", "just the right numbers")
-            tables.append(_table(titles, beside))
+            rows_of = [Row(label, cells) for label, *cells in beside]
+            tables.append(Table(titles, rows_of, measured_on(report["reference"])))
             notes.append(worth(report["reference"]))
     print_tables(tables, file, title=finding(report), notes=notes)
 

@@ -48,6 +48,7 @@ def render_annotations(report: Mapping[str, Any], title: str, provenance: Mappin
         quantiles=QUANTILES,
         reasons=reasons(report),
         trivial=trivial_rows(report["reference"]),
+        measured_on=measured_on(report["reference"]),
         worth=worth(report["reference"]),
         provenance=[(key, str(value)) for key, value in provenance.items() if not isinstance(value, dict | list)],
         **report,
@@ -73,6 +74,18 @@ def trivial_rows(reference: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
         (name, percent(score["precision"]), percent(score["recall"]), interval(score["f1"]), interval(score["numbers"]))
         for name, score in (trivial["scores"].items() if trivial else ())
     ]
+
+
+def measured_on(reference: Mapping[str, Any] | None) -> str:
+    """Which examples and words the file and the rules are compared on; "" where there is nothing to compare."""
+    trivial = reference and reference["trivial"]
+    if not trivial:
+        return ""
+    examples, with_numbers = counted(trivial["examples"], "example"), count(trivial["with_numbers"])
+    return (
+        f"On {examples}, {with_numbers} of them with numbers: the words of the prompt that lie in a cause of the "
+        "completion. An example on which this file failed counts as one for which it names nothing."
+    )
 
 
 def worth(reference: Mapping[str, Any] | None) -> str:
