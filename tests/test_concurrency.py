@@ -89,6 +89,22 @@ def test_the_limit_that_is_found_keeps_the_server_busy(slots: int, most: int, sp
     assert sorted(settled)[len(settled) // 2] <= max(2, 4 * slots)
 
 
+@given(most=st.integers(1, 40), fates=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=300))
+def test_no_course_of_a_run_breaks_the_bounds(most: int, fates: list[tuple[int, int]]) -> None:
+    """Any of the requests under way ends: answered, failed, or failed by overload; then others are sent."""
+    pace, under_way, now = Concurrency(most), [], 0.0
+    for which, fate in fates:
+        now += which / 10
+        under_way += [pace.sent(now) for _ in range(pace.limit - len(under_way))]
+        ends = under_way.pop(which % len(under_way))
+        if fate < 8:
+            pace.answered(ends, now)
+        else:
+            pace.failed(ends, is_overloaded=fate == 9)
+        assert 1 <= pace.limit <= most
+        assert pace.under_way == len(under_way)
+
+
 def test_a_server_that_gets_slower_or_faster_is_followed() -> None:
     pace = Concurrency(32)
     assert simulate(pace, 32, 1000).limits[-1] == 32

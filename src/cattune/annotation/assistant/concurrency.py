@@ -111,11 +111,11 @@ class Concurrency:
         return self._seen >= max(SEEN_AT_THE_START, self.limit // 2)
 
     def _judge(self) -> None:
+        """End a round: keep what its answers took, and go to the limit that this says."""
         if not self._was_full:  # there was too little to ask: the limit was not put to the test
             return self._go_to(self.limit)
-        known = self._taken.get(self.limit)
-        share = 0.5 if known is not None and self._beside is None else 0.0
-        known = known or Taken(0.0, 0.0)
+        known = self._taken.get(self.limit, Taken(0.0, 0.0))
+        share = 0.5 if self._beside is None else 0.0  # a trial counts alone, as what it is beside was just measured
         self._taken[self.limit] = Taken(share * known.seconds + self._seconds, share * known.answers + self._seen)
         if self._beside is None and not self._is_start:
             return self._rest_or_try()
