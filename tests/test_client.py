@@ -336,6 +336,39 @@ def test_answers_in_the_forms_that_servers_give() -> None:
     assert read_answer(json.dumps(payload)) == Answer("?", "length", None, None)
 
 
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("content_filter: PROHIBITED_CONTENT", "refusal"),
+        ("SAFETY", "refusal"),
+        ("stop", "stop"),
+        ("eos_token", "stop"),
+        (None, "stop"),
+        (["length"], "stop"),
+    ],
+)
+def test_finish_reasons(named: Any, reason: str) -> None:
+    answer = read_answer(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
+    assert isinstance(answer, Answer)
+    assert answer.finish_reason == reason
+
+
+def test_a_filtered_answer_without_a_message() -> None:
+    answer = read_answer('{"choices": [{"finish_reason": "content_filter"}]}')
+    assert isinstance(answer, Answer)
+    assert answer.finish_reason == "refusal"
+
+
+@pytest.mark.parametrize("named", ["error", "abort", "insufficient_system_resource"])
+def test_an_answer_that_was_broken_off_is_none(named: str) -> None:
+    with pytest.raises(BadPayload, match=named):
+        read_answer(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.sampled_from(["choices", "message", "usage", "code"]), values),

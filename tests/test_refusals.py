@@ -89,6 +89,8 @@ CASES: list[tuple[str, int, Any, Meaning]] = [
     ("one-api", 403, error("x", type="new_api_error", code="insufficient_user_quota"), MONEY),
     ("LiteLLM's budget", 400, error("Budget has been exceeded", type="budget_exceeded", code="400"), MONEY),
     ("LiteLLM quotes OpenAI", 429, error("litellm.RateLimitError: {'error': {'code': 'insufficient_quota'}}"), MONEY),
+    ("LiteLLM quotes JSON", 429, error('litellm.RateLimitError: {"error": {"code": "insufficient_quota"}}'), MONEY),
+    ("Gemini, prepaid", 429, [error("Your prepayment credits are depleted.", status="RESOURCE_EXHAUSTED")], MONEY),
     # the key
     ("OpenAI", 401, error("Incorrect API key provided", code="invalid_api_key"), KEY_),
     ("nothing but the status", 401, "", KEY_),
@@ -310,7 +312,8 @@ def test_what_is_not_about_the_form() -> None:
         (400, "your prompt was flagged"),
     ]:
         assert not refuses_format(read_refusal(status, error(message), KEY))
-    assert refuses_format(read_refusal(500, error("Failed to parse grammar"), KEY))
+    for status in (403, 500, 503):
+        assert refuses_format(read_refusal(status, error("Failed to parse grammar"), KEY))
 
 
 @pytest.mark.parametrize(

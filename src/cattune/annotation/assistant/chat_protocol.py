@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ _DECLINED = frozenset(
 )
 _BROKEN = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 """Finish reasons as servers name them; after the last ones the same request may succeed."""
+_NAME = re.compile(r"\w+")
 
 _THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning", "thought"})
 """Types of a message's parts that are no part of the reply."""
@@ -90,24 +92,24 @@ def read_answer(body: str, secret: str = "") -> Answer | Refusal:
         if isinstance(payload, dict | list) and (refusal := _refusal(payload, secret)) is not None:
             return refusal
         choice = payload["choices"][0]
-        message = choice["message"]
+        named = choice.get("finish_reason")
+        reasons = frozenset(_NAME.findall(named.lower()) if isinstance(named, str) else ())
+        message = choice["message"] if reasons.isdisjoint(_CUT | _DECLINED) else choice.get("message") or {}
         text, declined = _text(message.get("content")), message.get("refusal")
         if "{" not in text and not declined:
             text = _arguments(message) or text.strip() or _end_of_thought(message)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         start = without_secret(body, secret)[:200]
         raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {start!r}") from None
-    named = choice.get("finish_reason")
-    reason = named.lower().rpartition(".")[2] if isinstance(named, str) else ""
-    if reason in _BROKEN:
-        raise BadPayload(f"the reply was broken off ({reason})")
-    if declined and not text:
-        text, reason = as_words(declined), "refusal"
+    if broken := reasons & _BROKEN:
+        raise BadPayload(f"the reply was broken off ({', '.join(broken)})")
+    if declined and not text.strip():
+        text, reasons = as_words(declined), _DECLINED
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Answer(
         without_secret(whole(text), secret),
-        LENGTH if reason in _CUT else REFUSED if reason in _DECLINED else STOPPED,
+        LENGTH if reasons & _CUT else REFUSED if reasons & _DECLINED else STOPPED,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )

@@ -20,7 +20,7 @@ MOST_SHOWN = 500
 _INSIDE = ("error", "errors", "message", "detail", "details", "innererror", "metadata", "raw", "response")
 _CODES = ("code", "type", "status", "reason", "error_type", "error_code", "__type")
 _TEXTS = ("message", "msg", "Message", "detail", "error", "error_message", "title", "raw")
-_CODE_IN_WORDS = re.compile(r"(?:['\"](?:code|type|status|reason)['\"]: ?['\"]|litellm\.)([\w.-]+)")
+_CODE_IN_WORDS = re.compile(r"(?:['\"](?:code|type|status|reason)\\?['\"]\s*:\s*\\?['\"]|litellm\.)([\w.-]+)")
 """Where a proxy quotes the error that it got, or names its own class for it."""
 _QUOTED = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`|“[^”]*”|«[^»]*»")
 _WORD = re.compile(r"\w+")

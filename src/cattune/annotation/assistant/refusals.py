@@ -60,11 +60,15 @@ _TOO_LONG = re.compile(
     r"context(length|window|size)|exceedcontext|(request|payload|entity|prompt|input|string)(is)?too(large|long)"
     r"|tokenlimitexceeded|stringabovemaxlength|maxlengthexceeded"
 )
-_RATE = re.compile(r"ratelimit|throttl|toomanyrequests|resourceexhausted|overloaded|^requests$|^tokens$")
+_RATE = re.compile(r"ratelimit|throttl|toomanyrequests|overloaded|^requests$|^tokens$")
+_EXHAUSTED = re.compile(r"resourceexhausted")
+"""Google's, for a minute, a day, and for good."""
 
 _MONEY_WORDS = re.compile(
-    r"credit balance is too low|insufficient (\w+ )?(balance|credits?|funds|quota)|balance (is )?(insufficient|too low)"
-    r"|\b(no|out of|any|purchase more|all available) credits\b|hard limit has been reached|余额不足|额度不足|欠费",
+    r"credit balance is too low|insufficient[ _](\w+[ _])?(balance|credits?|funds|quota)"
+    r"|balance (is )?(insufficient|too low)"
+    r"|\b(no|out of|any|purchase more|all available) credits\b|credits? (are |is |limit )?(depleted|exhausted|exceeded)"
+    r"|hard limit has been reached|余额不足|额度不足|欠费",
     re.IGNORECASE,
 )
 _KEY_WORDS = re.compile(
@@ -148,7 +152,7 @@ def meaning(refusal: Refusal, answered: bool = False) -> Meaning:
         return Meaning.KEY
     if has(_MODEL):
         return Meaning.MODEL
-    if has(_RATE):
+    if has(_RATE) or has(_EXHAUSTED):
         return Meaning.WAIT
     if _DECLINED_WORDS.search(said):
         return Meaning.DECLINED
@@ -182,7 +186,7 @@ def refuses_format(refusal: Refusal) -> bool:
     """Whether the form of the reply may be to blame, so that the request is worth a try without it."""
     if meaning(refusal) not in (Meaning.OTHER, Meaning.WAIT):
         return False
-    return refusal.status in OTHER_WAY or refusal.status >= 500 and names_form(refusal)
+    return refusal.status in OTHER_WAY or (refusal.status not in RETRIED and names_form(refusal))
 
 
 def is_no_endpoint(refusal: Refusal) -> bool:
