@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from behaving_server import FINE, Answer, Server, behaving, good, refused
 
 from cattune.annotation.assistant import client
+from cattune.annotation.assistant.chat_protocol import Answer as Answered
 from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.prior import load_prior
 from cattune.annotation.reply_form import response_format
 from cattune.errors import ConfigError
@@ -262,6 +265,48 @@ def test_an_error_with_a_status_of_success() -> None:
     assert Run(answer, 1).answers == [FINE]
     run = Run(lambda n, request: (200, {"error": {"code": 402, "message": "Insufficient credits"}}, {}), 1)
     assert "no credit" in str(run.answers[0])
+
+
+def test_many_at_once_find_the_way_together() -> None:
+    """Requests that waited for their turn are sent in the way that was found; those under way follow it."""
+
+    async def run(url: str) -> list[Any]:
+        assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, limits=Limits(16), **OURS)
+        try:
+            return await asyncio.gather(*(assistant.ask(MESSAGES) for _ in range(20)), return_exceptions=True)
+        finally:
+            await assistant.close()
+
+    with behaving(lambda n, request: refused(400) if "temperature" in request else good()) as server:
+        answers = asyncio.run(run(server.url))
+    assert all(isinstance(answer, Answered) for answer in answers)
+    assert len(server.requests) < 20 + 10
+    assert {request["max_tokens"] for request in server.requests} == {100}
+
+
+def test_those_under_way_follow_the_way_that_others_found() -> None:
+    """Of two under way, one is refused when the other has already found out that there is no form."""
+    first_is_done = threading.Event()
+
+    def answer(n: int, request: dict[str, Any]) -> Answer:
+        if form_of(request) is None:
+            first_is_done.set()
+            return good()
+        if n == 2:
+            first_is_done.wait(5)
+        return refused(400)
+
+    async def run(url: str) -> list[Any]:
+        assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, limits=Limits(16))
+        assistant.limits.pace.limit = 2
+        try:
+            return await asyncio.gather(*(assistant.ask(MESSAGES) for _ in range(2)), return_exceptions=True)
+        finally:
+            await assistant.close()
+
+    with behaving(answer) as server:
+        answers = asyncio.run(run(server.url))
+    assert all(isinstance(answer, Answered) for answer in answers)
 
 
 def test_an_address_without_a_chat_endpoint() -> None:

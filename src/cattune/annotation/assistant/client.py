@@ -44,7 +44,7 @@ from cattune.annotation.assistant.forms import FORMS, Way, keeps_form, other_way
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.outage import Outage
 from cattune.annotation.assistant.patience import Patience
-from cattune.annotation.assistant.refusals import Meaning, meaning, names_form
+from cattune.annotation.assistant.refusals import Meaning, meaning, names_form, refuses_format
 from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, is_there, post
 from cattune.errors import CattuneError, ConfigError
 
@@ -197,27 +197,33 @@ class Assistant:
             ConfigError: no request will be answered.
         """
         wait, tries = 0.0, 0
-        way = first = self._way
-        refusal: Refusal | None = None  # after which the way was changed
+        walk: list[Refusal] = []  # what this request was refused with in other ways
+        way: Way | None = None
+        first = base = self._way
         failure: Unanswered | None = None
         while failure is None or tries <= self._max_retries:
             await self.limits.sleep(wait)
-            outcome = await self._in_turn(messages, way, tokens, failure.reason if failure else "")
+            outcome, sent = await self._in_turn(messages, way, tokens, failure.reason if failure else "")
+            first, base = (first, base) if walk else (sent, sent)
             if isinstance(outcome, Answer):
                 self._outage.answered()
-                self._take_up(first, way, refusal)
-                self._see_form(way, outcome)
+                self._take_up(first, sent, walk)
+                self._see_form(sent, outcome)
                 self._correct(outcome, tokens)
                 return outcome
             asked_to_wait = None
             if isinstance(outcome, Refusal):
-                other = self._other_way(way, first, outcome, tries)
+                refusal, other = outcome, self._other_way(sent, base, outcome, tries)
+                if self._way_works and self._way not in (first, sent) and refuses_format(refusal):
+                    other, first = (self._way, self._way), self._way  # others have found it in the meantime
                 if other is None:
-                    self._walks += way != first and meaning(outcome) is Meaning.OTHER
-                    asked_to_wait = outcome.wait_s
-                    outcome = self._refusal(outcome)
+                    self._walks += bool(walk) and meaning(refusal) is Meaning.OTHER
+                    asked_to_wait = refusal.wait_s
+                    outcome = self._refusal(refusal)
+                    way = sent if walk else None
                 else:
-                    way, refusal = other, outcome
+                    way, base = other
+                    walk.append(refusal)
                     outcome = Unanswered(f"status {refusal.status}", refusal.message)
                     if meaning(refusal) is not Meaning.WAIT:
                         failure, wait = outcome, 0.0
@@ -255,19 +261,25 @@ class Assistant:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _in_turn(self, messages: Sequence[Mapping[str, str]], way: Way, tokens: float, again: str) -> _Outcome:
-        """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
+    async def _in_turn(
+        self, messages: Sequence[Mapping[str, str]], way: Way | None, tokens: float, again: str
+    ) -> tuple[_Outcome, Way]:
+        """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why.
+
+        Where no way is given, it is the one that is known by then to be taken, and it is returned.
+        """
         try:
             async with self.limits.turn(tokens, again) as turn, self._patience.watched() as waiting:
                 if again:
                     self.sent[again] += 1
                 self.sent["requests"] += 1
+                way = way or self._way
                 outcome = await self._try(messages, way, waiting.heard)
                 turn.is_answered = isinstance(outcome, Answer)
                 turn.is_overload = _reason(outcome) in _OVERLOAD
-                return outcome
+                return outcome, way
         except TimeoutError:
-            return self._timed_out()
+            return self._timed_out(), way or self._way
 
     async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Outcome:
         """What one request came to; `heard` is told of each sign of life."""
@@ -315,30 +327,28 @@ class Assistant:
     def _timed_out(self) -> Unanswered:
         return Unanswered("time-out", f"no sign of life for {self._timeout_s:g} s; --timeout gives a slow server more")
 
-    def _other_way(self, way: Way, first: Way, refusal: Refusal, tries: int) -> Way | None:
-        """The way to try next, if the one that was tried may be to blame for a refusal."""
+    def _other_way(self, way: Way, base: Way, refusal: Refusal, tries: int) -> tuple[Way, Way] | None:
+        """The way to try next, and its base, if the one that was tried may be to blame for a refusal."""
         if meaning(refusal) is Meaning.WAIT and not names_form(refusal):
             # A server that breaks over the form does not say so; one that is busy says 429 or 503.
             if self._answered or refusal.status != 500 or tries < TRIES_IN_ONE_WAY:
                 return None
             refusal = replace(refusal, status=501)
         by_trying = not self._way_works and self._walks < WALKS_AT_THE_START
-        return other_way(way, first, refusal, self.parameters, self._own, by_trying)
+        return other_way(way, base, refusal, self.parameters, self._own, by_trying)
 
-    def _take_up(self, first: Way, way: Way, refusal: Refusal | None) -> None:
+    def _take_up(self, first: Way, way: Way, walk: Sequence[Refusal]) -> None:
         """A request was answered: whether the others are to be sent in this way."""
         theirs = sorted(way.left_out - self._own)
-        if refusal is not None and theirs:  # it was sent without them to find out
+        if walk and theirs:  # it was sent without them to find out
             which = "the parameter" if len(theirs) == 1 else "one of the parameters"
-            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({refusal.message}); {CHANGE}")
+            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({walk[-1].message}); {CHANGE}")
         self._answered, self._given_up = True, 0
         if way == self._way:
             self._way_works = True
-        elif first != self._way or self._way_works or refusal is None or meaning(refusal) is Meaning.TOO_LONG:
-            return  # others have found their way, or this text alone needs another one
-        else:
-            self._way, self._way_works = way, True
-            self._tell(told(first, way, self.parameters, refusal))
+        elif first == self._way and not self._way_works and not any(meaning(r) is Meaning.TOO_LONG for r in walk):
+            self._way, self._way_works = way, True  # else others have found theirs, or it was about this text
+            self._tell(told(first, way, self.parameters, walk))
 
     def _see_form(self, way: Way, answer: Answer) -> None:
         """Say once that a server takes the form and does not hold replies to it."""

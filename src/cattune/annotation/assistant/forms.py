@@ -9,7 +9,7 @@ was not to blame, and stays. Pure: nothing is sent here.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,19 +79,29 @@ def keeps_form(way: Way, answer: Answer) -> bool:
 
 
 def other_way(
-    way: Way, first: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str], by_trying: bool
-) -> Way | None:
-    """The way to try next, where a request was refused; None where there is none, or the way is not to blame.
+    way: Way, base: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str], by_trying: bool
+) -> tuple[Way, Way] | None:
+    """The way to try next where a request was refused, and its base; None where the way is not to blame, or the last.
 
     Args:
         way: the one that was refused.
-        first: the one that this request was first sent in.
+        base: the way from which on ways are tried because the server did not say what it refuses.
         refusal: what the server said.
         parameters: of the run.
         own: the names of those that the user did not set.
         by_trying: whether to try where the refusal does not say that the form or a parameter is to blame.
     """
-    sent = way.sent(parameters)
+    if (better := _named_way(way, refusal, parameters, own)) is not None:
+        return better, better
+    if not by_trying or not refuses_format(refusal) or names_form(refusal) or named(refusal, way.sent(parameters)):
+        return None
+    ways = _ways(base, parameters, own)
+    other = next(iter(ways[ways.index(way) + 1 :]), None)
+    return None if other is None else (other, base)
+
+
+def _named_way(way: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str]) -> Way | None:
+    """The way without what the server says it refuses."""
     limits = [name for name in OUTPUT_LIMITS if name in parameters]
     ours = [name for name in parameters if name in own and name not in way.left_out]
     if meaning(refusal) is Meaning.TOO_LONG:  # without a limit there may be room for the reply
@@ -99,47 +109,41 @@ def other_way(
         return replace(way, left_out=way.left_out | set(room)) if room else None
     if not refuses_format(refusal):
         return None
-    to_blame = named(refusal, sent, loosely=True)
+    to_blame = named(refusal, way.sent(parameters), loosely=True)
     is_limit = not set(OUTPUT_LIMITS).isdisjoint(to_blame)
-    if is_limit and len(limits) == 1 and way.other_limit == first.other_limit:
-        return replace(way, other_limit=not way.other_limit)
+    if is_limit and len(limits) == 1 and not way.other_limit:
+        return replace(way, other_limit=True)
     blamed = [name for name in ours if name in to_blame or (is_limit and name in limits)]
     if blamed:
         return replace(way, left_out=way.left_out | set(blamed))
     if way.form == FORMS[0] and way.bounded and any(bound in refusal.message for bound in BOUNDS):
         return replace(way, bounded=False)
-    if names_form(refusal):
-        weaker = FORMS[FORMS.index(way.form) + 1 :]
-        return replace(way, form=weaker[0]) if weaker else None
-    if not by_trying or named(refusal, sent):
-        return None
-    ways = _ways(first, ours, parameters)
-    if way not in ways:  # what the server named was changed before
-        ways = _ways(replace(way, form=first.form), ours, parameters)
-    return next(iter(ways[ways.index(way) + 1 :]), None)
+    weaker = FORMS[FORMS.index(way.form) + 1 :]
+    return replace(way, form=weaker[0]) if weaker and names_form(refusal) else None
 
 
-def _ways(first: Way, ours: Collection[str], parameters: Collection[str]) -> list[Way]:
+def _ways(base: Way, parameters: Collection[str], own: Collection[str]) -> list[Way]:
     """What is tried, one after the other, where the server does not say what it refuses."""
-    weaker = [replace(first, form=form) for form in FORMS[FORMS.index(first.form) :]]
-    without_ours = [replace(way, left_out=way.left_out | set(ours)) for way in (first, weaker[-1])]
+    ours = [name for name in parameters if name in own and name not in base.left_out]
+    weaker = [replace(base, form=form) for form in FORMS[FORMS.index(base.form) :]]
+    without_one = [replace(base, left_out=base.left_out | {name}) for name in ours]
+    without_ours = [replace(way, left_out=way.left_out | set(ours)) for way in (base, weaker[-1])]
     without_any = replace(weaker[-1], left_out=frozenset(parameters))
-    return list(dict.fromkeys([*weaker, *without_ours, without_any]))
+    return list(dict.fromkeys([*weaker, *without_one, *without_ours, without_any]))
 
 
-def told(before: Way, after: Way, parameters: Mapping[str, Any], refusal: Refusal) -> str:
-    """What was changed, in a sentence for the user."""
+def told(before: Way, after: Way, parameters: Mapping[str, Any], walk: Sequence[Refusal]) -> str:
+    """What was changed after these refusals, in a sentence for the user."""
     changes = []
     if after.form != before.form:
         changes.append(f"the server does not take response_format {before.form}; going on with {after.form}")
     if after.form == before.form and after.bounded != before.bounded:
         changes.append("the server does not take a schema that bounds its lists; going on with one that does not")
-    left_out = sorted(after.left_out - before.left_out)
-    if left_out:
-        perhaps = "" if named(refusal, left_out, loosely=True) else "probably "
-        which = " and ".join(left_out)
-        changes.append(f"the model {perhaps}does not take {which}, which is cattune's default and is now left out")
+    for name in sorted(after.left_out - before.left_out):
+        perhaps = "" if any(named(refusal, [name], loosely=True) for refusal in walk) else "probably "
+        changes.append(f"the model {perhaps}does not take {name}, a default of cattune's; it is left out")
     old, new = (next((name for name in way.sent(parameters) if name in OUTPUT_LIMITS), None) for way in (before, after))
     if old != new and new is not None:
         changes.append(f"the model does not take {old}; it is sent as {new}")
-    return f"{'; '.join(changes)} (it said: {refusal.message[:200]})"
+    said = walk[-1].message[:200] or f"status {walk[-1].status}"
+    return f"{'; '.join(changes)} (it said: {said})"
