@@ -189,7 +189,8 @@ class Example:
                 f"example {shown(self.id)}: the last message is what the model learns to write, so its role must be "
                 f"'assistant', got {shown(self.messages[-1].role)}"
             )
-        check_template_kwargs(self.chat_template_kwargs, f"example {shown(self.id)}")
+        if self.chat_template_kwargs != {}:
+            check_template_kwargs(self.chat_template_kwargs, f"example {shown(self.id)}")
         fields = self.fields
         for name, text in fields.items():
             self._check_text(name, text)
