@@ -33,7 +33,7 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
         outage.answered()
         outage.answered()
     assert told == [
-        "the assistant has stopped answering (no connection: refused); requests are sent again until it does",
+        "the assistant has stopped answering (no connection: refused); trying again",
         "the assistant answers again",
     ]
 
@@ -62,7 +62,7 @@ def test_a_restart_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         return refused(503, "loading the model") if 2 <= number <= 5 else good("{}")
 
     assert ask(restarts, 2) == [
-        "the assistant has stopped answering (status 503: loading the model); requests are sent again until it does",
+        "the assistant has stopped answering (status 503: loading the model); trying again",
         "the assistant answers again",
     ]
 

@@ -24,7 +24,7 @@ class Outage:
         """A try got no answer."""
         self._failed += 1
         if self._was_there and self._failed == TOLD_AFTER:
-            self._tell(f"the assistant has stopped answering ({why}); requests are sent again until it does")
+            self._tell(f"the assistant has stopped answering ({why}); trying again")
 
     def answered(self) -> None:
         """A try was answered."""
