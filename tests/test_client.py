@@ -29,7 +29,7 @@ from cattune.annotation.assistant.chat_protocol import (
 )
 from cattune.annotation.assistant.client import Assistant, NoAnswer, Unanswered
 from cattune.annotation.assistant.endings import REFUSED_AT_THE_START
-from cattune.annotation.assistant.forms import Way, other_way
+from cattune.annotation.assistant.forms import Walk, Way, other_way
 from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
 from cattune.annotation.assistant.refusals import Meaning, meaning
 from cattune.annotation.prior import load_prior
@@ -384,11 +384,10 @@ def test_no_body_breaks_the_reader(value: Any) -> None:
     refusal = read_refusal(400, value, KEY)
     assert isinstance(refusal.message, str)
     assert isinstance(meaning(refusal), Meaning)
-    way, parameters, steps = Way(), {"temperature": 0, "max_tokens": 9}, 0
-    base = way
-    while (other := other_way(way, base, refusal, parameters, ("temperature",), by_trying=True)) is not None:
-        (way, base), steps = other, steps + 1
-        assert steps < 12
+    walk, parameters = Walk.at(Way()), {"temperature": 0, "max_tokens": 9}
+    while (other := other_way(walk, refusal, parameters, ("temperature",), by_trying=True)) is not None:
+        walk.go(*other, refusal)
+        assert len(walk.refusals) < 12
 
 
 def test_the_key_is_blotted_out_of_what_a_server_says() -> None:

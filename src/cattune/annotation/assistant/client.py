@@ -40,7 +40,7 @@ from cattune.annotation.assistant.endpoint import (
     without_logins,
 )
 from cattune.annotation.assistant.error_body import Refusal, parsed, read_refusal
-from cattune.annotation.assistant.forms import FORMS, Way, keeps_form, other_way, told
+from cattune.annotation.assistant.forms import FORMS, Walk, Way, keeps_form, other_way, told
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.outage import Outage
 from cattune.annotation.assistant.patience import Patience
@@ -197,37 +197,28 @@ class Assistant:
             ConfigError: no request will be answered.
         """
         wait, tries = 0.0, 0
-        walk: list[Refusal] = []  # what this request was refused with in other ways
-        way: Way | None = None
-        first = base = self._way
+        walk = Walk.at(self._way)
         failure: Unanswered | None = None
         while failure is None or tries <= self._max_retries:
             await self.limits.sleep(wait)
-            outcome, sent = await self._in_turn(messages, way, tokens, failure.reason if failure else "")
-            first, base = (first, base) if walk else (sent, sent)
+            outcome = await self._in_turn(messages, walk, tokens, failure.reason if failure else "")
             if isinstance(outcome, Answer):
                 self._outage.answered()
-                self._take_up(first, sent, walk)
-                self._see_form(sent, outcome)
+                self._take_up(walk)
+                self._see_form(walk.way, outcome)
                 self._correct(outcome, tokens)
                 return outcome
             asked_to_wait = None
             if isinstance(outcome, Refusal):
-                refusal, other = outcome, self._other_way(sent, base, outcome, tries)
-                if self._way_works and self._way not in (first, sent) and refuses_format(refusal):
-                    other, first = (self._way, self._way), self._way  # others have found it in the meantime
-                if other is None:
-                    self._walks += bool(walk) and meaning(refusal) is Meaning.OTHER
-                    asked_to_wait = refusal.wait_s
-                    outcome = self._refusal(refusal)
-                    way = sent if walk else None
-                else:
-                    way, base = other
-                    walk.append(refusal)
+                refusal = outcome
+                if self._goes_on(walk, refusal, tries):
                     outcome = Unanswered(f"status {refusal.status}", refusal.message)
                     if meaning(refusal) is not Meaning.WAIT:
                         failure, wait = outcome, 0.0
                         continue
+                else:
+                    asked_to_wait = refusal.wait_s
+                    outcome = self._refusal(refusal)
             failure = outcome
             tries += 1
             if failure.reason != "status 429":
@@ -261,25 +252,21 @@ class Assistant:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _in_turn(
-        self, messages: Sequence[Mapping[str, str]], way: Way | None, tokens: float, again: str
-    ) -> tuple[_Outcome, Way]:
-        """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why.
-
-        Where no way is given, it is the one that is known by then to be taken, and it is returned.
-        """
+    async def _in_turn(self, messages: Sequence[Mapping[str, str]], walk: Walk, tokens: float, again: str) -> _Outcome:
+        """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
         try:
             async with self.limits.turn(tokens, again) as turn, self._patience.watched() as waiting:
                 if again:
                     self.sent[again] += 1
                 self.sent["requests"] += 1
-                way = way or self._way
-                outcome = await self._try(messages, way, waiting.heard)
+                if not walk.refusals:  # others may have found another way since
+                    walk.way = walk.first = walk.base = self._way
+                outcome = await self._try(messages, walk.way, waiting.heard)
                 turn.is_answered = isinstance(outcome, Answer)
                 turn.is_overload = _reason(outcome) in _OVERLOAD
-                return outcome, way
+                return outcome
         except TimeoutError:
-            return self._timed_out(), way or self._way
+            return self._timed_out()
 
     async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Outcome:
         """What one request came to; `heard` is told of each sign of life."""
@@ -327,7 +314,20 @@ class Assistant:
     def _timed_out(self) -> Unanswered:
         return Unanswered("time-out", f"no sign of life for {self._timeout_s:g} s; --timeout gives a slow server more")
 
-    def _other_way(self, way: Way, base: Way, refusal: Refusal, tries: int) -> tuple[Way, Way] | None:
+    def _goes_on(self, walk: Walk, refusal: Refusal, tries: int) -> bool:
+        """Whether a request that was refused is to be tried in another way; the walk is there then."""
+        if self._way_works and self._way not in (walk.first, walk.way) and refuses_format(refusal):
+            walk.first = self._way  # others have found it in the meantime
+            walk.go(self._way, self._way, refusal)
+            return True
+        other = self._other_way(walk, refusal, tries)
+        if other is None:
+            self._walks += bool(walk.refusals) and meaning(refusal) is Meaning.OTHER
+            return False
+        walk.go(*other, refusal)
+        return True
+
+    def _other_way(self, walk: Walk, refusal: Refusal, tries: int) -> tuple[Way, Way] | None:
         """The way to try next, and its base, if the one that was tried may be to blame for a refusal."""
         if meaning(refusal) is Meaning.WAIT and not names_form(refusal):
             # A server that breaks over the form does not say so; one that is busy says 429 or 503.
@@ -335,20 +335,22 @@ class Assistant:
                 return None
             refusal = replace(refusal, status=501)
         by_trying = not self._way_works and self._walks < WALKS_AT_THE_START
-        return other_way(way, base, refusal, self.parameters, self._own, by_trying)
+        return other_way(walk, refusal, self.parameters, self._own, by_trying)
 
-    def _take_up(self, first: Way, way: Way, walk: Sequence[Refusal]) -> None:
-        """A request was answered: whether the others are to be sent in this way."""
-        theirs = sorted(way.left_out - self._own)
-        if walk and theirs:  # it was sent without them to find out
+    def _take_up(self, walk: Walk) -> None:
+        """A request was answered: whether the others are to be sent in its way."""
+        theirs = sorted(walk.way.left_out - self._own)
+        if theirs:  # it was sent without them to find out
             which = "the parameter" if len(theirs) == 1 else "one of the parameters"
-            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({walk[-1].message}); {CHANGE}")
+            said = walk.refusals[-1].message
+            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({said}); {CHANGE}")
         self._answered, self._given_up = True, 0
-        if way == self._way:
+        is_about_this_text = any(meaning(refusal) is Meaning.TOO_LONG for refusal in walk.refusals)
+        if walk.way == self._way:
             self._way_works = True
-        elif first == self._way and not self._way_works and not any(meaning(r) is Meaning.TOO_LONG for r in walk):
-            self._way, self._way_works = way, True  # else others have found theirs, or it was about this text
-            self._tell(told(first, way, self.parameters, walk))
+        elif walk.first == self._way and not self._way_works and not is_about_this_text:
+            self._way, self._way_works = walk.way, True
+            self._tell(told(walk, self.parameters))
 
     def _see_form(self, way: Way, answer: Answer) -> None:
         """Say once that a server takes the form and does not hold replies to it."""

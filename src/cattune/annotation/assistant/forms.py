@@ -9,8 +9,8 @@ was not to blame, and stays. Pure: nothing is sent here.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cattune.annotation.assistant.chat_protocol import STOPPED, Answer
@@ -60,6 +60,33 @@ class Way:
         return {"response_format": forms[self.form]} if self.form in forms else {}
 
 
+@dataclass
+class Walk:
+    """One request's walk through the ways to ask.
+
+    Args:
+        way: the one that it is sent in.
+        first: the one that it was sent in first.
+        base: the one from which on ways are tried because the server did not say what it refuses.
+        refusals: what it was refused with so far, in other ways.
+    """
+
+    way: Way
+    first: Way
+    base: Way
+    refusals: list[Refusal] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, way: Way) -> Walk:
+        """A walk that begins there."""
+        return cls(way, way, way)
+
+    def go(self, way: Way, base: Way, refusal: Refusal) -> None:
+        """Try this way after that refusal."""
+        self.way, self.base = way, base
+        self.refusals.append(refusal)
+
+
 def without_bounds(schema: Any) -> Any:
     """The schema with lists of any length."""
     if isinstance(schema, Mapping):
@@ -79,25 +106,25 @@ def keeps_form(way: Way, answer: Answer) -> bool:
 
 
 def other_way(
-    way: Way, base: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str], by_trying: bool
+    walk: Walk, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str], by_trying: bool
 ) -> tuple[Way, Way] | None:
     """The way to try next where a request was refused, and its base; None where the way is not to blame, or the last.
 
     Args:
-        way: the one that was refused.
-        base: the way from which on ways are tried because the server did not say what it refuses.
+        walk: of the request.
         refusal: what the server said.
         parameters: of the run.
         own: the names of those that the user did not set.
         by_trying: whether to try where the refusal does not say that the form or a parameter is to blame.
     """
+    way = walk.way
     if (better := _named_way(way, refusal, parameters, own)) is not None:
         return better, better
     if not by_trying or not refuses_format(refusal) or names_form(refusal) or named(refusal, way.sent(parameters)):
         return None
-    ways = _ways(base, parameters, own)
+    ways = _ways(walk.base, parameters, own)
     other = next(iter(ways[ways.index(way) + 1 :]), None)
-    return None if other is None else (other, base)
+    return None if other is None else (other, walk.base)
 
 
 def _named_way(way: Way, refusal: Refusal, parameters: Mapping[str, Any], own: Collection[str]) -> Way | None:
@@ -132,18 +159,20 @@ def _ways(base: Way, parameters: Collection[str], own: Collection[str]) -> list[
     return list(dict.fromkeys([*weaker, *without_one, *without_ours, without_any]))
 
 
-def told(before: Way, after: Way, parameters: Mapping[str, Any], walk: Sequence[Refusal]) -> str:
-    """What was changed after these refusals, in a sentence for the user."""
+def told(walk: Walk, parameters: Mapping[str, Any]) -> str:
+    """What was changed in a walk, in a sentence for the user."""
+    before, after = walk.first, walk.way
     changes = []
     if after.form != before.form:
         changes.append(f"the server does not take response_format {before.form}; going on with {after.form}")
     if after.form == before.form and after.bounded != before.bounded:
         changes.append("the server does not take a schema that bounds its lists; going on with one that does not")
     for name in sorted(after.left_out - before.left_out):
-        perhaps = "" if any(named(refusal, [name], loosely=True) for refusal in walk) else "probably "
+        perhaps = "" if any(named(refusal, [name], loosely=True) for refusal in walk.refusals) else "probably "
         changes.append(f"the model {perhaps}does not take {name}, a default of cattune's; it is left out")
     old, new = (next((name for name in way.sent(parameters) if name in OUTPUT_LIMITS), None) for way in (before, after))
     if old != new and new is not None:
         changes.append(f"the model does not take {old}; it is sent as {new}")
-    said = walk[-1].message[:200] or f"status {walk[-1].status}"
+    last = walk.refusals[-1]
+    said = last.message[:200] or f"status {last.status}"
     return f"{'; '.join(changes)} (it said: {said})"
