@@ -219,3 +219,42 @@ def test_a_word_of_a_reply_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with behaving(lambda n, request: good("none of them")) as server:
         assert ask(server.url) == "none of them"
+
+
+def is_there(handler: Any) -> bool:
+    """What the client finds of a server that does with a connection what the handler does."""
+
+    async def run() -> bool:
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            assistant = Assistant("m", {}, base_url=f"http://127.0.0.1:{port}/v1?version=2", connect_timeout_s=0.3)
+            try:
+                return await assistant.is_there()
+            finally:
+                await assistant.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 405, 501, 500, 502, 503])
+def test_whether_a_server_is_there(status: int) -> None:
+    """It is asked for its models, in the way of the address of completions; the answer is not read."""
+    asked = []
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 %d -\r\ncontent-length: 99999999\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    assert is_there(answers) is (status < 500 or status == 501)
+    assert asked == [b"GET /v1/models?version=2 HTTP/1.1"]
+
+
+def test_a_server_that_hangs_is_not_there() -> None:
+    async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    assert not is_there(hangs)

@@ -169,15 +169,14 @@ def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: Input
 def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
     total = _total(args, found)
     with progress_bars() as update:
-        annotator = Annotator(
-            task,
-            _asker(args, task.prior, say),
-            store,
-            costs=costs,
-            retry_failed=args.retry_failed,
-            progress=lambda summary: show(update, summary, total, args.concurrency, costs.price),
-        )
-        show(update, annotator.summary, total, args.concurrency, costs.price)
+        asker = _asker(args, task.prior, say)
+
+        def progress(summary: Summary) -> None:
+            at_once = args.concurrency if args.local else asker.limits.pace.limit
+            show(update, summary, total, at_once, costs.price)
+
+        annotator = Annotator(task, asker, store, costs=costs, retry_failed=args.retry_failed, progress=progress)
+        progress(annotator.summary)
         with suppress(Stopped), _interruptible(annotator) as signals, _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
             _note_output(args, task, store, annotator.summary)

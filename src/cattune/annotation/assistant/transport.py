@@ -17,8 +17,6 @@ MOST_BYTES = 8_000_000
 MOST_REDIRECTS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NOBODY_BEHIND = frozenset({502, 503, 504})
-"""What a gateway says whose server is gone."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -100,7 +98,7 @@ async def is_there(http: AsyncClient, url: str, within_s: float) -> bool:
             asyncio.timeout(within_s),
             http.stream("GET", urlunsplit(models), follow_redirects=False) as response,
         ):
-            return response.status_code not in _NOBODY_BEHIND
+            return response.status_code < 500 or response.status_code == 501  # which is about GET
     except Exception:  # what is no HTTP raises whatever the library has for it
         return False
 
