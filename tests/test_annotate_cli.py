@@ -523,6 +523,8 @@ def test_dry_run_needs_no_key_and_no_network(folder: Folder) -> None:
         (("--answer-first", 2), "--answer-first"),
         (("--concurrency", 0), "concurrency"),
         (("--timeout", 0), "--timeout"),
+        (("--reply-timeout", "nan"), "--reply-timeout"),
+        (("--response-format", "yaml"), "--response-format"),
         (("--batch", "send", "x"), "--batch"),
         (("--local", "--price", 1, 1), "--local"),
         (("--parameters", "[1]"), "JSON object"),
@@ -544,6 +546,18 @@ def test_calls_that_make_no_sense(
     assert status == 2
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("form", ["json_schema", "json_object", "text"])
+def test_the_user_says_which_form_to_ask_for(folder: Folder, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--response-format", form, "--limit", 2)
+    with behaving(lambda n, request: refused(403)) as server:
+        annotate(folder, server.url, *options)
+    path = folder.path / "requests"
+    assert annotate(folder, server.url, *options, "--batch", "write", path) == 0
+    asked = [*server.requests, *(json.loads(line)["body"] for line in path.read_text().splitlines())]
+    assert len(asked) == 4
+    assert {request.get("response_format", {}).get("type", "text") for request in asked} == {form}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def write_requests(
     task: Task,
     examples: Iterable[Example],
     store: Store,
-    response_format: Mapping[str, Any],
+    response_format: Mapping[str, Any] | None,
     *,
     most_tokens: int | None = None,
     retry_failed: bool = False,
@@ -68,7 +68,8 @@ def write_requests(
         OutputError: the file cannot be written.
     """
     limit = limited(task.parameters, most_tokens or output_limit(task.prior), own_server=False)
-    body = {"model": task.model, "messages": [], **task.parameters, **limit, "response_format": response_format}
+    form = {} if response_format is None else {"response_format": response_format}
+    body = {"model": task.model, "messages": [], **task.parameters, **limit, **form}
 
     def known(key: bytes) -> Reply | None:
         return None if retry_failed and store.failure(key) else store.get(key)

@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 from cattune.annotation.annotate import INTERRUPTED, Annotator, Asker
+from cattune.annotation.assistant.endpoint import find_address
+from cattune.annotation.assistant.forms import FORMS, Way
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.batch import MOST_REQUESTS, collect, read_results, write_requests
 from cattune.annotation.costs import Costs, Price
@@ -138,7 +140,8 @@ def _check_output(args: argparse.Namespace, task: Task, store: Store) -> None:
 
 def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
     path = args.batch[1]
-    form, most = response_format(task.prior), args.max_output_tokens
+    form = Way(args.response_format).response_format(response_format(task.prior)).get("response_format")
+    most = args.max_output_tokens
     count = write_requests(path, task, _examples(args), store, form, most_tokens=most, retry_failed=args.retry_failed)
     check_unchanged(found)
     say(f"wrote {counted(count, 'request')} to {path}; give the results to the same command with --batch read RESULTS")
@@ -204,7 +207,7 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) 
 
         most = args.max_output_tokens or args.parameters.get("max_tokens", MAX_NEW_TOKENS)
         trust = args.trust_remote_code
-        form = response_format(prior)
+        form = response_format(prior) if args.response_format == FORMS[0] else None
         return LocalModel(
             args.model, form, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust, tell=tell
         )
@@ -212,7 +215,7 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) 
     from cattune.annotation.assistant.client import Assistant
 
     most = args.max_output_tokens or output_limit(prior)
-    limit = limited(args.parameters, most, own_server=args.base_url is not None)
+    limit = limited(args.parameters, most, own_server=find_address(args.base_url) is not None)
     own = {*(limit if args.max_output_tokens is None else ())}
     own |= args.parameters.keys() if args.parameters is OUR_PARAMETERS else set()
     return Assistant(
