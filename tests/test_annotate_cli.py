@@ -404,6 +404,23 @@ def test_the_same_command_asks_again_what_got_no_answer(folder: Folder, capsys: 
     assert all(example.links for example in load_examples(folder.path / "out.jsonl"))
 
 
+def test_many_texts_that_are_refused_stop_no_rerun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing says that these refusals are about the texts; but an earlier run got answers."""
+    folder = Folder(tmp_path, 15)
+    replies = dict(json.loads(line).values() for line in folder.replies.read_text().splitlines())
+
+    def answer(n: int, request: dict[str, Any]) -> Answer:
+        tag = next(tag for tag in replies if tag in request["messages"][-1]["content"])
+        return good(replies[tag]) if tag in list(replies)[:3] else refused(403, "Nein.")
+
+    with behaving(answer) as server:
+        for asked in (15, 12):
+            server.requests.clear()
+            assert annotate(folder, server.url) == 1
+            assert "failed: 12 x status 403" in capsys.readouterr().err
+            assert len(server.requests) == asked
+
+
 def test_a_text_that_is_refused_stops_neither_the_run_nor_the_same_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,7 +172,7 @@ def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: Input
 def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
     total = _total(args, found)
     with progress_bars() as update:
-        asker = _asker(args, task.prior, say)
+        asker = _asker(args, task.prior, say, store.spent(task.model).requests > 0)
 
         def progress(summary: Summary) -> None:
             at_once = args.concurrency if args.local else asker.limits.pace.limit
@@ -201,7 +201,7 @@ def _note_output(args: argparse.Namespace, task: Task, store: Store, summary: Su
     note_output(args.out, store, command_key(task, args.file, args.limit), summary)
 
 
-def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) -> Asker:
+def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None], answered_before: bool) -> Asker:
     if args.local:
         from cattune.annotation.assistant.local import MAX_NEW_TOKENS, LocalModel
 
@@ -230,6 +230,7 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None]) 
         timeout_s=args.timeout,
         reply_timeout_s=args.reply_timeout,
         max_retries=args.max_retries,
+        answered_before=answered_before,
         tell=tell,
     )
 

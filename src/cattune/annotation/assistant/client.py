@@ -27,7 +27,13 @@ from typing import Any, NoReturn, TypeAlias
 
 from cattune.annotation.assistant.blotting import without_secret
 from cattune.annotation.assistant.chat_protocol import Answer, BadPayload, read_answer, retry_after
-from cattune.annotation.assistant.endings import CHANGE, ending, ending_at_the_start
+from cattune.annotation.assistant.endings import (
+    CHANGE,
+    REFUSED_AT_THE_START,
+    REFUSED_LATER,
+    ending,
+    ending_at_the_start,
+)
 from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
     NO_KEY,
@@ -133,6 +139,7 @@ class Assistant:
             `REPLY_TIMEOUTS` times `timeout_s`.
         connect_timeout_s: how long a connection may take.
         max_retries: how often a request is tried again.
+        answered_before: whether an earlier run got answers from it: what is left may be just what it refuses.
         tell: is told what the user should know, in a sentence.
 
     Raises:
@@ -154,6 +161,7 @@ class Assistant:
         reply_timeout_s: float | None = None,
         connect_timeout_s: float = 10.0,
         max_retries: int = 8,
+        answered_before: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.model = model
@@ -172,6 +180,7 @@ class Assistant:
         self._way = Way(form)
         self._way_works = self._answered = False
         self._refused = self._given_up = self._walks = 0
+        self._most_refused = REFUSED_LATER if answered_before else REFUSED_AT_THE_START
         self._outage = Outage(tell)
         self._keeps_form = True
         self._connect_timeout_s = connect_timeout_s
@@ -374,7 +383,9 @@ class Assistant:
         if not self._answered:
             self._refused += 1
             theirs = [name for name in self.parameters if name not in self._own]
-            if end := ending_at_the_start(refusal, self._refused, theirs, self.model, self._key_variable):
+            if end := ending_at_the_start(
+                refusal, self._refused, self._most_refused, theirs, self.model, self._key_variable
+            ):
                 self._end(end)
         raise Unanswered(f"status {status}", said)
 

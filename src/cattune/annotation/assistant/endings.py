@@ -7,8 +7,9 @@ from collections.abc import Collection
 from cattune.annotation.assistant.error_body import Refusal
 from cattune.annotation.assistant.refusals import Meaning, is_no_endpoint, meaning, named
 
-REFUSED_AT_THE_START = 10
-"""So many requests refused, and none answered, end the run."""
+REFUSED_AT_THE_START, REFUSED_LATER = 10, 100
+"""So many requests refused, and none answered, end the run; the second where earlier runs got answers, so that what is
+left to ask may be just the texts that are refused."""
 
 CHANGE = "change --parameters (or --max-output-tokens, where that is the limit)"
 
@@ -29,13 +30,14 @@ def ending(refusal: Refusal, answered: bool, model: str, key_variable: str, has_
 
 
 def ending_at_the_start(
-    refusal: Refusal, count: int, parameters: Collection[str], model: str, key_variable: str
+    refusal: Refusal, count: int, most: int, parameters: Collection[str], model: str, key_variable: str
 ) -> str | None:
     """The same for a refusal that is not clear, before anything was answered.
 
     Args:
         refusal: of a request, in every way in which it was sent.
         count: how many requests were refused so far, with this one.
+        most: so many end the run.
         parameters: those that the user set.
         model: its name.
         key_variable: where the key is.
@@ -45,7 +47,7 @@ def ending_at_the_start(
         return f"is no chat endpoint: there is nothing at this address (status {status}: {said})"
     if status in (400, 422) and (blamed := named(refusal, parameters)):
         return f"refuses the parameter {blamed[0]!r} ({said}); {CHANGE}"
-    if count < REFUSED_AT_THE_START:
+    if count < most:
         return None
     questions = {
         403: f"; may the key in {key_variable} use the model {model!r}?",
