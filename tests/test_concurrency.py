@@ -242,12 +242,18 @@ def test_a_request_that_waits_in_the_servers_queue_is_not_given_up() -> None:
 
 
 def test_a_request_that_hangs_is_given_up_while_others_are_answered() -> None:
-    """The second one hangs; what is sent after it is answered each second, which is no sign that it is in a queue."""
+    """The second one hangs. What is answered after the first two is no sign any more that it is in a queue."""
     events = [(0.0, "send", 0), (0.0, "send", 1), (3.0, "answer", 0)]
     for second in range(3, 20):
         events += [(float(second), "send", second), (second + 1.0, "answer", second)]
     events.sort(key=lambda event: event[0])
-    assert given_up(events, 25) == {1: 13.0}
+    assert given_up(events, 25) == {1: 14.0}
+
+
+def test_a_server_that_does_not_keep_the_order_is_given_longer() -> None:
+    """Nine seconds an answer, the last one first: the second is silent for 27 s."""
+    events = [*((0.0, "send", number) for number in range(3)), (9.0, "answer", 0), (18.0, "answer", 2)]
+    assert given_up([*events, (27.0, "answer", 1)], 60) == {}
 
 
 def test_a_server_that_hangs_is_noticed_after_two_silences_however_many_wait() -> None:

@@ -1,21 +1,25 @@
 """Whether a request waits for its turn at the server, or hangs.
 
 What a server has not yet begun is silent, and so is what it will never answer. Servers answer in about the order in
-which they are asked, so a request's silence counts from the last end of one that was sent before it: that one may have
-been in its way. One that is given up may have been, too, but that may also be the server that hangs: it counts once,
-until the server shows another sign of life. A server that takes long for every answer is given longer.
+which they are asked, so a request's silence counts from the last end of another one, as long as that one may have been
+before it in the queue: `PASSED_BY` times as many may as were under way when it was sent. A request that is given up may
+have been in the way, too, but that may also be the server that hangs: it counts once, until there is another sign of
+life. A server that takes long for every answer is given longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 TIMES_THE_USUAL = 4.0
 """A request is not given up before it took so many times as long as the last answers did: twice for as many more
 requests that are under way by now, and twice for a longer reply."""
+
+PASSED_BY = 2
+"""One for those that were there before, and one for a server that does not keep the order."""
 
 LOOKED_AT_S = 1.0
 """The longest time between two looks at what is under way."""
@@ -27,12 +31,14 @@ class Waiting:
     Args:
         patience: what watches it.
         since: from when its silence counts.
+        before: so many others may end before its turn comes.
         timer: ends it.
     """
 
-    def __init__(self, patience: Patience, since: float, timer: asyncio.Timeout) -> None:
+    def __init__(self, patience: Patience, since: float, before: int, timer: asyncio.Timeout) -> None:
         self._patience = patience
         self.since = since
+        self.before = before
         self.timer = timer
 
     def heard(self) -> None:
@@ -55,7 +61,7 @@ class Patience:
         self._timeout_s = timeout_s
         self._usual_s = usual_s
         self._clock = clock
-        self._under_way: list[Waiting] = []  # in the order in which they were sent
+        self._under_way: list[Waiting] = []
         self._was_excused = False
         self._next_look: asyncio.TimerHandle | None = None
 
@@ -67,22 +73,25 @@ class Patience:
             TimeoutError: the server was silent for too long.
         """
         async with asyncio.timeout(None) as timer:
-            waiting = Waiting(self, self._clock(), timer)
+            waiting = Waiting(self, self._clock(), PASSED_BY * len(self._under_way), timer)
             self._under_way.append(waiting)
             self._look_later()
             try:
                 yield waiting
             finally:
-                if timer.expired():
-                    self._gave_up(waiting)
-                else:
-                    self.heard(waiting)
                 self._under_way.remove(waiting)
+                if not timer.expired():
+                    self.heard(waiting)
+                    for other in self._under_way:
+                        other.before -= 1
+                elif not self._was_excused:
+                    self._was_excused = True
+                    self._count_anew(self._under_way)
 
     def heard(self, waiting: Waiting) -> None:
-        """The server works: what was sent after this one may have waited for it."""
+        """The server works: others may be waiting for it to be done with this one."""
         self._was_excused = False
-        self._count_anew(self._under_way.index(waiting))
+        self._count_anew(other for other in self._under_way if other is waiting or other.before > 0)
 
     def overdue(self) -> list[Waiting]:
         """What has been silent for too long."""
@@ -90,14 +99,9 @@ class Patience:
         now = self._clock()
         return [waiting for waiting in self._under_way if now - waiting.since >= longest]
 
-    def _gave_up(self, waiting: Waiting) -> None:
-        if not self._was_excused:
-            self._was_excused = True
-            self._count_anew(self._under_way.index(waiting) + 1)
-
-    def _count_anew(self, first: int) -> None:
+    def _count_anew(self, silences: Iterable[Waiting]) -> None:
         now = self._clock()
-        for waiting in self._under_way[first:]:
+        for waiting in silences:
             waiting.since = now
 
     def _look_later(self) -> None:
