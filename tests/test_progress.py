@@ -87,6 +87,33 @@ def test_what_was_there_already_is_no_speed() -> None:
     assert pace.left == pytest.approx(5 * 98)
 
 
+def test_the_time_that_reading_what_was_stored_takes_is_no_work() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    for stored in range(501):
+        clock.now += 1
+        pace.tell("examples", stored, 600, free=stored)
+        assert pace.left is None
+    clock.now += 5
+    pace.tell("examples", 501, 600, free=500)
+    assert pace.left == pytest.approx(5 * 99)
+
+
+def test_the_time_left_is_not_that_of_the_start_where_few_were_under_way() -> None:
+    """One, two, four and then 16 at once, of 12 s each; the first time left is said when 16 of them are done."""
+    clock = Clock()
+    pace = Pace(clock)
+    pace.tell("examples", 0, 600, least=1)
+    done = 0
+    for at_once in (1, 2, 4, 8, 16):
+        pace.tell("examples", done, 600, least=at_once)
+        clock.now += 12
+        for _ in range(at_once):
+            done += 1
+            pace.tell("examples", done, 600, least=at_once)
+    assert pace.left == pytest.approx((600 - 31) / 16 * 12)
+
+
 def test_steps_that_an_earlier_run_did_are_no_speed() -> None:
     clock = Clock()
     pace = Pace(clock)

@@ -57,14 +57,22 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started: tuple[str, float, float] | None = None
-        self._worked = self._rest = 0.0
+        self._worked = self._rest = self._free = 0.0
         self._least = 1.0
 
     def tell(self, what: str, done: float, total: float, free: float = 0, least: float = 1) -> None:
-        """How far things are; see `Update`. Other work than before is measured afresh."""
-        if self._started is None or self._started[0] != what:
+        """How far things are; see `Update`.
+
+        Measured afresh are other work than before, more at once than ever before, and what comes behind that which
+        took no work: to read what was stored takes time, too.
+        """
+        is_other = self._started is None or self._started[0] != what
+        was_free = free > self._free and not self._worked
+        if is_other or was_free or least > self._least:
             self._started = what, self._clock(), done - free
-        self._worked, self._rest, self._least = done - free - self._started[2], total - done, least
+            self._least = least
+        assert self._started is not None
+        self._worked, self._rest, self._free = done - free - self._started[2], total - done, free
 
     @property
     def left(self) -> float | None:
