@@ -320,6 +320,18 @@ def test_an_example_whose_completion_is_truncated_away_is_left_out_and_reported(
     assert ("e1", "example: its completion is truncated away", "9 tokens come before the completion") in report.problems
 
 
+def test_an_example_that_the_template_cannot_render_is_left_out_with_its_links_also_as_the_first():
+    talk = (Message("user", "Weight: 10"), Message("assistant", "High"))
+    link = CausalLink(Span("messages[1].content", 0, 4), (Span("messages[0].content", 8, 10),))
+    good = Example("good", messages=talk, links=(link,))
+    bad = Example("bad", messages=(talk[0], Message("assistant", "High", weight=0)), links=(link,))
+    feature, report = encode(good, family("byte-level"))
+    for batch in ([bad, good], [good, bad]):
+        features, both = encode_examples(batch, family("byte-level"))
+        assert features == [feature] and (both.left_out, both.links, both.rows) == (1, 2, report.rows)
+        assert both.lost["link: its effect has no row, its example is left out"] == 1
+
+
 def test_a_conversation_s_links_reach_over_its_turns():
     tokenizer = family("word-level")
     tokenizer = type(tokenizer)(

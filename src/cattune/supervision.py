@@ -199,7 +199,7 @@ class _Supervisor:
         if not links:
             report.examples_without_links += 1
             return {}
-        whole = self.length == len(self.tokens.ids) and self.eos not in self.tokens.ids[: self.tokens.last]
+        whole = 0 < self.length == len(self.tokens.ids) and self.eos not in self.tokens.ids[: self.tokens.last]
         targets: dict[int, _Keys] = {}
         causes = aligned = aligned_links = 0
         for link in links:
@@ -236,7 +236,7 @@ class _Supervisor:
     def _predictable(self, link: CausalLink, effect: Sequence[int]) -> Sequence[int]:
         """The effect's tokens that a row predicts; the others, and a link without any, are counted as lost."""
         targets = []
-        reason = "no token touches its effect"
+        reason = "no token touches its effect" if self.length else "its effect has no row, its example is left out"
         for token in effect:
             if token >= self.length:
                 reason = "truncated away" if self.length else "its example is left out"
