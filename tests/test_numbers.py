@@ -126,6 +126,7 @@ def test_a_number_in_latex_and_typography(text: str, number: Fraction | int) -> 
         *(r"\frac{x}{4}", r"\frac{x^{2}}{4}", r"\frac{\sqrt{3}}{2}", r"\binom{5}{2}", r"0.\overline{3}"),
         *("12:30", "3:4", "10/12/2024", "2024-10-12", "1.2.3", "1.234,50", "\u20ac1.234,50", "-3:4", "1e999999"),
         *(r"\boxed{x+3}", r"\boxed{3 + x}", r"\boxed{3x}", r"\boxed{3(x+1)}", r"\boxed{20 - 2}", r"\boxed{5 < x}"),
+        *(r"\boxed{3!}", r"\boxed{3 \pm 1}"),
         *(r"\boxed{(3, 4)}", r"\boxed{3, 4}", r"\boxed{3 \text{ and } 4}", r"\boxed{\text{A}} 7", r"\boxed{}", "two"),
         "9" * (MAX_DIGITS + 1),
     ],

@@ -94,6 +94,14 @@ def test_a_gradient_that_is_wrong_alone_is_refused(monkeypatch: pytest.MonkeyPat
         check(model_families.build("llama", "sdpa"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_called_that(value: float) -> None:
+    model = model_families.build("llama", "sdpa")
+    model.model.layers[0].self_attn.q_proj.weight.data[0, 0] = value
+    with pytest.raises(ConfigError, match="layer 0 the model's own attention is not finite .*weights hold NaN"):
+        check(model)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_within_its_rounding(dtype: torch.dtype) -> None:
     model = model_families.build("llama", "sdpa").to(dtype)

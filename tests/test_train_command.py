@@ -49,12 +49,13 @@ def train(files: Path, *words: str) -> int:
 
 
 def test_a_model_its_results_and_the_same_scores_again(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(files, "--seed", "3", "--gamma=0.5") == 0
+    assert train(files, "--seed", "3", "--gamma=0.5", "--max_grad_norm=.inf") == 0
     assert "majority" in capsys.readouterr().out
     record = json.loads((files / "run" / "results.json").read_text())
     assert record["splits"]["test"]["n"] == 8
     assert record["training"]["steps"] == 2 and record["training"]["alignment"]["rows"] == 8
     assert record["provenance"]["config"]["settings"]["gamma"] == 0.5
+    assert json.loads((files / "run" / "run.json").read_text())["identity"]["settings"]["max_grad_norm"] == "Infinity"
     assert record["provenance"]["config"]["seed"] == 3
     AutoModelForCausalLM.from_pretrained(files / "run")
 
@@ -116,6 +117,21 @@ def test_peft(files: Path) -> None:
         )
         == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ("{peft_type: IA3}", 'peft: peft_type is "IA3"; only LORA can be trained'),
+        ("{task_type: SEQ_CLS}", 'peft: task_type is "SEQ_CLS"; only CAUSAL_LM can be trained'),
+        ("{lora_alpah: 4}", 'peft: a LoraConfig has no setting "lora_alpah"; did you mean lora_alpha'),
+    ],
+)
+def test_an_adapter_that_would_not_be_what_was_asked_for_is_refused(
+    files: Path, lora: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(files, "--peft", lora) == 2
+    assert message in capsys.readouterr().err and not (files / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,7 @@ class TestRefusals:
         [
             ("gamma", -0.1, "gamma is -0.1.*>= 0"),
             ("gamma", math.nan, "gamma is nan"),
+            ("learning_rate", math.inf, "learning_rate is inf; it must be a finite number"),
             ("alpha", 0.0, "alpha is 0.0.*> 0"),
             ("objective", "kl", "unknown objective 'kl'"),
             ("gamma_schedule", "step", "gamma_schedule is 'step'"),

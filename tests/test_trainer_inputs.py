@@ -99,6 +99,7 @@ def test_published_rows_and_splits_of_a_data_set(tokenizer: PreTrainedTokenizerF
         (5, "got int"),
         ({}, "the dict of evaluation sets is empty"),
         ({"a": "x.jsonl"}, "evaluation set 'a': .*got str; read a file with load_examples"),
+        ({1: TEST, "b": TEST}, "the name of an evaluation set is 1; expected text, such as '1'"),
         ([], "evaluation set 'eval' has no example"),
         ([5], "row 0: expected a list of examples"),
         ([{"question": "a", "answer": "b"}], "evaluation set 'eval': row 0: this is no format that cattune reads"),
@@ -112,8 +113,9 @@ def test_evaluate_says_what_it_expects(data: Any, message: str, trainer: CATTrai
 
 
 def test_predict_says_what_it_expects(trainer: CATTrainer) -> None:
-    with pytest.raises(DataError, match="predict takes one data set, got dict; call it for each split"):
-        trainer.predict({"a": TEST})
+    for data, got in (({"a": TEST}, "a dict"), ("ood", "a str"), (None, "None")):
+        with pytest.raises(DataError, match=f"predict takes one data set, got {got}; .*one call for each split"):
+            trainer.predict(data)
     with pytest.raises(DataError, match="the evaluation set 'test': expected a list of examples"):
         trainer.predict(5)
 

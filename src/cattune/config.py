@@ -119,6 +119,7 @@ class CATConfig(TrainingArguments):
         _require(not self.remove_unused_columns, "remove_unused_columns", True, "False, or the supervision is removed")
         _require(self.max_steps != 0, "max_steps", self.max_steps, "at least 1, or -1 to count epochs")
         _require(self.max_steps > 0 or self.num_train_epochs > 0, "num_train_epochs", self.num_train_epochs, "above 0")
+        _require(_finite(self.learning_rate), "learning_rate", self.learning_rate, "a finite number")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         steps = self.eval_accumulation_steps

@@ -238,8 +238,9 @@ class CATTrainer(Trainer):
             DataError: this is no data set, or it is wrong.
             AlignmentError: `strict`, and a link cannot be used.
         """
-        if isinstance(test_dataset, Mapping):
-            raise DataError(f"predict takes one data set, got {type(test_dataset).__name__}; call it for each split")
+        if test_dataset is None or isinstance(test_dataset, Mapping | str):
+            got = "None" if test_dataset is None else f"a {type(test_dataset).__name__}"
+            raise DataError(f"predict takes one data set, got {got}; give it the examples, one call for each split")
         return super().predict(
             self._evaluation_features(test_dataset, metric_key_prefix), ignore_keys, metric_key_prefix
         )

@@ -101,6 +101,11 @@ def _check(call: AttentionCall, selection: RowSelection, mask: LayerMask) -> flo
     tolerance = TOLERANCE.get(output.dtype, TOLERANCE[torch.bfloat16])
     worst = 0.0
     for name, one, other in zip(("values", "gradient of queries", "gradient of keys"), captured, kernel, strict=True):
+        if not other.isfinite().all():
+            raise ConfigError(
+                f"self-check: in layer {call.layer} the model's own attention is not finite ({name}): its weights hold "
+                f"NaN or infinity, or {output.dtype} cannot hold its values; take other weights, or bfloat16 or float32"
+            )
         difference = ((one - other).abs().max() / other.abs().max().clamp_min(1e-6)).item()
         if not difference <= tolerance:
             raise ConfigError(

@@ -46,10 +46,10 @@ _TIED = re.compile(rf"(?:\b[A-Za-z0-9]|[)\]\u03c0{OPAQUE}]) ?[-\u2212+*/\u00d7\u
 
 _FACTOR = re.compile(
     # A letter that touches its number is a factor, unless it is the sign of a unit (g, h, l, m, o for ordinals, s).
-    rf"[abcdefijknpqrtuvwxyz](?![A-Za-z])|\((?:[A-Za-z](?![A-Za-z])|[0-9\u221a\u03c0{OPAQUE}])"
+    rf" ?[!\u00b1]|[abcdefijknpqrtuvwxyz](?![A-Za-z])|\((?:[A-Za-z](?![A-Za-z])|[0-9\u221a\u03c0{OPAQUE}])"
     rf"| ?[-\u2212+*/\u00d7\u00f7] ?(?:[A-Za-z](?![A-Za-z])|[(0-9\u221a\u03c0{OPAQUE}])"
 )
-"""What stands behind a number in a box that is an operand: `3x`, `3 + x`, `3(x + 1)`."""
+"""What stands behind a number in a box that is an operand: `3x`, `3 + x`, `3(x + 1)`, `3!`, `3 \u00b1 1`."""
 
 
 def stated_number(text: str) -> Fraction | None:

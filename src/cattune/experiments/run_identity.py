@@ -48,7 +48,8 @@ def run_identity(job: TrainJob, args: CATConfig) -> dict[str, Any]:
         "processes": args.world_size,
         "settings": settings,
     }
-    found: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    # A limit may be infinite, for which JSON has no word.
+    found: dict[str, Any] = json.loads(json.dumps(identity, default=str), parse_constant=str)
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from cattune.config import CATConfig
 from cattune.errors import ConfigError
 from cattune.examples import Example
 from cattune.experiments.refusals import refused_settings
+from cattune.io import shown
 from cattune.models.load import load_model, load_tokenizer
 from cattune.trainer import CATTrainer
 
@@ -150,17 +153,23 @@ def peft_config(settings: Mapping[str, Any]) -> PeftConfig:
     """A LoRA configuration from its settings.
 
     Raises:
-        ConfigError: peft is not installed, or refuses the settings.
+        ConfigError: peft is not installed, refuses the settings, or they are for another kind of adapter or of task.
     """
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise ConfigError("`peft` needs the extra: pip install 'causal-attention-tuning[peft]'") from error
-    try:
-        with refused_settings():
-            return LoraConfig(**{"task_type": "CAUSAL_LM", **settings})
-    except TypeError as error:  # a setting that there is not
-        raise ConfigError(f"peft: {' '.join(str(error).split())}") from error
+    given = {"peft_type": "LORA", "task_type": "CAUSAL_LM", **settings}
+    for name, only in (("peft_type", "LORA"), ("task_type", "CAUSAL_LM")):
+        if given[name] not in (None, only):  # peft takes any: it would train LoRA, or an adapter that cannot be loaded
+            raise ConfigError(f"peft: {name} is {shown(given[name])}; only {only} can be trained: leave it out")
+    known = {field.name for field in fields(LoraConfig) if field.init} | {"peft_type"}
+    for name in given.keys() - known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ConfigError(f"peft: a LoraConfig has no setting {shown(name)}{hint}")
+    with refused_settings():
+        return LoraConfig(**{name: given[name] for name in given if name != "peft_type"})
 
 
 def make_trainer(

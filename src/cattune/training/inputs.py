@@ -14,6 +14,7 @@ from cattune.alignment_report import AlignmentReport
 from cattune.config import CATConfig
 from cattune.encoding import FeatureData, encode
 from cattune.errors import AlignmentError, ConfigError, DataError
+from cattune.io import shown
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -123,7 +124,10 @@ def evaluation_features(
     if isinstance(data, Mapping):
         if not data:
             raise DataError("the dict of evaluation sets is empty; expected a name and a data set at least once")
-        return {key: evaluation_features(split, str(key), tokenizer, args, reports) for key, split in data.items()}
+        for key in data:
+            if not isinstance(key, str):  # transformers would take it for the data set itself
+                raise DataError(f"the name of an evaluation set is {shown(key)}; expected text, such as {str(key)!r}")
+        return {key: evaluation_features(split, key, tokenizer, args, reports) for key, split in data.items()}
     if data is None or _is_features(data):
         return data
     features, reports[name] = _features(data, f"the evaluation set {name!r}", tokenizer, args)
