@@ -2,8 +2,8 @@
 
 Compared are the words of the prompt that the completion depends on: those that lie in a cause of a link whose effect is
 in the completion. Words, since a rule knows no phrases; and for texts with numbers also how often just the right
-numbers are named. An example that only the reference can annotate counts as one for which the file names nothing: so
-the rules and the file are measured on the same examples.
+numbers are named. An example on which the file failed counts as one for which it names nothing: so the rules and the
+file are measured on the same examples.
 """
 
 from __future__ import annotations
