@@ -284,29 +284,39 @@ def test_many_at_once_find_the_way_together() -> None:
     assert {request["max_tokens"] for request in server.requests} == {100}
 
 
-def test_those_under_way_follow_the_way_that_others_found() -> None:
-    """Of two under way, one is refused when the other has already found out that there is no form."""
-    first_is_done = threading.Event()
+@pytest.mark.parametrize(
+    ("message", "allowed", "is_hopeless", "forms"),
+    [("no", (None,), False, [SCHEMA, None]), ("no response_format", (OBJECT,), True, [SCHEMA, OBJECT, None])],
+)
+def test_those_under_way_follow_the_way_that_others_found(
+    message: str, allowed: tuple[str | None], is_hopeless: bool, forms: list[str | None]
+) -> None:
+    """One is sent before the other finds out that there is no form, and refused after that."""
+    late_has_come, other_is_done = threading.Event(), threading.Event()
 
     def answer(n: int, request: dict[str, Any]) -> Answer:
-        if form_of(request) is None:
-            first_is_done.set()
-            return good()
-        if n == 2:
-            first_is_done.wait(5)
-        return refused(400)
+        is_late = request["messages"][0]["content"] == "late"
+        if is_late:
+            late_has_come.set()
+            other_is_done.wait(10)
+        late_has_come.wait(10)
+        return good() if form_of(request) in allowed and not (is_late and is_hopeless) else refused(400, message)
 
     async def run(url: str) -> list[Any]:
         assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, limits=Limits(16))
-        assistant.limits.pace.limit = 2
+        assistant.limits.pace.limit = 2  # as after some answers
+        late, other = (asyncio.create_task(assistant.ask([{"role": "user", "content": c}])) for c in ("late", "other"))
+        other.add_done_callback(lambda _: other_is_done.set())
         try:
-            return await asyncio.gather(*(assistant.ask(MESSAGES) for _ in range(2)), return_exceptions=True)
+            return await asyncio.gather(other, late, return_exceptions=True)
         finally:
             await assistant.close()
 
     with behaving(answer) as server:
         answers = asyncio.run(run(server.url))
-    assert all(isinstance(answer, Answered) for answer in answers)
+    assert [isinstance(answer, Unanswered) for answer in answers] == [False, is_hopeless]
+    asked = [(request["messages"][0]["content"], form_of(request)) for request in server.requests]
+    assert [form for who, form in asked if who == "late"] == forms
 
 
 def test_an_address_without_a_chat_endpoint() -> None:

@@ -84,10 +84,33 @@ def packed_to_nothing(handler: Handler) -> None:
 
 @pytest.mark.parametrize("hostile", [without_end, long_as_it_says, packed, deflated, packed_to_nothing])
 def test_a_reply_without_end_is_refused_once(hostile: Any) -> None:
-    with behaving(raw=hostile) as server, pytest.raises(Unanswered) as caught:
-        ask(server.url)
+    with behaving(raw=hostile) as server:
+        with pytest.raises(Unanswered) as caught:
+            ask(server.url)
+        assert len(server.requests) == 1
     assert caught.value.reason == "reply too large"
-    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_no_more_is_unpacked_than_is_read(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
+    bounds: list[int] = []
+    made = zlib.decompressobj
+
+    class Watched:
+        eof = False
+
+        def __init__(self, bits: int) -> None:
+            self._real = made(bits)
+
+        def decompress(self, data: bytes, most: int = 0) -> bytes:
+            bounds.append(most)
+            return self._real.decompress(data, most)
+
+    monkeypatch.setattr(zlib, "decompressobj", Watched)
+    body = pack(b" " * 5_000_000)
+    with behaving(lambda n, request: (200, body, {"content-encoding": "gzip"})) as server, pytest.raises(Unanswered):
+        ask(server.url)
+    assert all(0 < bound <= transport.MOST_BYTES + 1 for bound in bounds)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "identity"])
