@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from cattune import CausalLink, Example, Span, save_examples
 from cattune.cli import main as cli
-from cattune.cli import printable
+from cattune.cli import printable, say
 from cattune.errors import DataError
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -218,6 +219,33 @@ def test_full_disk_behind_stdout_is_a_failure(size: int) -> None:
     assert done.returncode == 1
     lines = done.stderr.decode().splitlines()
     assert lines[0].startswith("cattune: failed: OSError: ") and len(lines) == 2
+
+
+def test_what_a_stream_cannot_encode_is_printed_as_its_escape(
+    command: Callable[[Command], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        print("東 \udcff")
+        return 0
+
+    command(run)
+    for encoding, expected in (("latin-1", b"\\u6771 \\udcff\n"), ("utf-8", "東 \\udcff\n".encode())):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert cli.main(["try"]) == 0 and written.getvalue() == expected
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_failure(
+    name: str, command: Callable[[Command], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        say(f"{sys.stderr.isatty()}")
+        return 0
+
+    command(run)
+    monkeypatch.setattr(sys, name, None)
+    assert cli.main(["try"]) == 0
 
 
 def test_ctrl_c_is_status_130() -> None:

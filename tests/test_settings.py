@@ -141,6 +141,7 @@ def test_several_words_are_a_list() -> None:
         ("strict", "maybe", 'strict is "maybe"; it must be true or false'),
         ("layers", "[0, true]", "layers is [0, true]; it must be a list, each entry a whole number"),
         ("gamma", "true", "gamma is true; it must be a number"),
+        ("dtype", "bf16", 'dtype is "bf16"; it must be auto or bfloat16 or float16 or float32 or float64'),
         ("gamma", "{a: 1", "line 1: not valid YAML: expected ',' or '}'"),
         ("gamma", "9" * 5000 + "x", "it must be a number"),
     ],
@@ -164,6 +165,14 @@ def test_a_missing_required_setting_is_told_however_it_is_empty() -> None:
     for text in ("", "null", "~", "''"):
         with pytest.raises(ConfigError, match="missing: output_dir"):
             TrainJob.from_dict(REQUIRED | read_settings(f"output_dir: {text}", "config.yaml"))
+
+
+def test_a_home_folder_is_meant_where_a_path_begins_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    paths = {"model": "~/m", "train_file": "~/t.jsonl", "output_dir": "~/run", "resume_from_checkpoint": "~/c"}
+    job = TrainJob.from_dict({**paths, "eval_files": {"iid": "~/e.jsonl"}})
+    assert (job.model, job.train_file, job.output_dir) == ("/home/ann/m", "/home/ann/t.jsonl", "/home/ann/run")
+    assert job.eval_files == {"iid": "/home/ann/e.jsonl"} and job.settings["resume_from_checkpoint"] == "/home/ann/c"
 
 
 def test_evaluation_files_by_name() -> None:

@@ -7,6 +7,7 @@ standard error.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import select
 import signal
@@ -56,14 +57,14 @@ _NOISY = r"(accelerate|datasets|huggingface_hub|peft|torch|transformers)(\.|$)"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, the program's own by default, and return its exit status."""
+    _open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words  # anywhere: `train` passes on every word that follows it
     args = build_parser().parse_args([word for word in words if word != "--debug"])
     try:
         with ended_in_order(), nullcontext() if debug else _quiet_libraries():
             status: int = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # so that a full disk or a closed pipe is noticed here, and not after the end
+        sys.stdout.flush()  # so that a full disk or a closed pipe is noticed here, and not after the end
         return status
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Terminated) else signal.SIGINT
@@ -130,6 +131,16 @@ def _quiet_libraries() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _open_streams() -> None:
+    """See that both streams can be written to: one that was closed goes nowhere, and one that lacks a sign escapes it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _say(message: str) -> None:
     with suppress(OSError):  # there is nobody left to tell
         print(f"cattune: {printable(message)}", file=sys.stderr)
@@ -147,8 +158,6 @@ def _nobody_reads() -> bool:
 
 def _settle_stdout() -> None:
     """Flush standard output; where that fails, send the rest nowhere, or the interpreter's own flush would fail too."""
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from cattune.errors import ConfigError
 from cattune.experiments.settings import typed
@@ -23,7 +24,7 @@ class TrainJob:
         eval_files: name of a split -> its file; NAME=FILE ... on the command line.
         occurrences: how a phrase that occurs several times is resolved, see `grounding`.
         attn_implementation: the attention backend; the model's own choice by default.
-        dtype: the precision to load the weights in ("bfloat16", ...); as saved by default.
+        dtype: the precision to load the weights in; as saved (`auto`) by default.
         trust_remote_code: whether code that comes with the model may run.
         peft: settings of a `peft.LoraConfig`, such as {r: 64, lora_alpha: 32}; without, the whole model is trained.
         early_stopping_patience: stop after so many evaluations in a row that were no better than the best before them.
@@ -38,7 +39,7 @@ class TrainJob:
     eval_files: Mapping[str, str] = field(default_factory=dict)
     occurrences: str = "context"
     attn_implementation: str | None = None
-    dtype: str | None = None
+    dtype: Literal["auto", "bfloat16", "float16", "float32", "float64"] | None = None
     trust_remote_code: bool = False
     peft: Mapping[str, Any] | None = None
     early_stopping_patience: int | None = None
@@ -73,7 +74,11 @@ class TrainJob:
         values = {name: typed(name, value, hints[name]) for name, value in given.items()}
         if missing := [name for name in required if not values.get(name)]:
             raise ConfigError(f"missing: {', '.join(missing)}; give it in the YAML file or as --{missing[0]} VALUE")
-        values["eval_files"] = _named_files(values.get("eval_files") or {})
+        files = _named_files(values.get("eval_files") or {})
+        values["eval_files"] = {name: os.path.expanduser(path) for name, path in files.items()}
+        for name in (*required, "resume_from_checkpoint"):  # no shell has read `output_dir: ~/runs`
+            if isinstance(values.get(name), str):
+                values[name] = os.path.expanduser(values[name])
         return cls(
             **{name: value for name, value in values.items() if name in own},
             settings={name: value for name, value in values.items() if name in known},

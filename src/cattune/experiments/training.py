@@ -59,7 +59,7 @@ def load_or_build(
         try:
             if attn_implementation is not None:
                 model.set_attn_implementation(attn_implementation)
-            return model if dtype is None else model.to(getattr(torch, dtype)), tokenizer
+            return model if dtype in (None, "auto") else model.to(getattr(torch, dtype)), tokenizer
         except (AttributeError, ImportError, TypeError, ValueError) as error:
             raise ConfigError(f"model {name!r} cannot be loaded ({' '.join(str(error).split())[:300]})") from error
     model = load_model(
