@@ -317,3 +317,14 @@ def test_a_relative_folder_becomes_the_adapters_absolute_base(base: Path, monkey
     """An adapter trained upon it is then found from any folder that `evaluate` is called in."""
     monkeypatch.chdir(base.parent)
     assert load_model("base").name_or_path == str(base)
+
+
+def test_models_one_level_deeper_are_named(tmp_path: Path) -> None:
+    for file in ("checkpoint-3/adapter_config.json", "checkpoint-6/config.json", "other/my_config.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(ConfigError, match="in the folder itself; name one of those in it: checkpoint-3, checkpoint-6$"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="expected what save_pretrained writes$"):
+        load_model(tmp_path)

@@ -169,9 +169,9 @@ def test_a_missing_required_setting_is_told_however_it_is_empty() -> None:
 
 def test_a_home_folder_is_meant_where_a_path_begins_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
-    paths = {"model": "~/m", "train_file": "~/t.jsonl", "output_dir": "~/run", "resume_from_checkpoint": "~/c"}
+    paths = {"model": "tiny", "train_file": "~/t.jsonl", "output_dir": "~/run", "resume_from_checkpoint": "~/c"}
     job = TrainJob.from_dict({**paths, "eval_files": {"iid": "~/e.jsonl"}})
-    assert (job.model, job.train_file, job.output_dir) == ("/home/ann/m", "/home/ann/t.jsonl", "/home/ann/run")
+    assert (job.train_file, job.output_dir) == ("/home/ann/t.jsonl", "/home/ann/run")
     assert job.eval_files == {"iid": "/home/ann/e.jsonl"} and job.settings["resume_from_checkpoint"] == "/home/ann/c"
 
 

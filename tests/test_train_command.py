@@ -97,6 +97,13 @@ def test_resume(files: Path) -> None:
     assert resumed["splits"] == whole["splits"]
 
 
+def test_an_output_folder_that_cannot_be_is_the_users_to_change(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(files, "--output_dir", "n" * 300) == 2
+    assert "cannot be written: the name is too long" in capsys.readouterr().err
+
+
 def test_peft(files: Path) -> None:
     pytest.importorskip("peft")
     assert train(files) == 0

@@ -132,7 +132,7 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 def _open_streams() -> None:
-    """See that both streams can be written to: one that was closed goes nowhere, and one that lacks a sign escapes it."""
+    """See that both streams take any text: one that was closed goes nowhere, one that lacks a sign escapes it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -76,7 +76,7 @@ class TrainJob:
             raise ConfigError(f"missing: {', '.join(missing)}; give it in the YAML file or as --{missing[0]} VALUE")
         files = _named_files(values.get("eval_files") or {})
         values["eval_files"] = {name: os.path.expanduser(path) for name, path in files.items()}
-        for name in (*required, "resume_from_checkpoint"):  # no shell has read `output_dir: ~/runs`
+        for name in ("train_file", "output_dir", "resume_from_checkpoint"):  # no shell read `output_dir: ~/runs`
             if isinstance(values.get(name), str):
                 values[name] = os.path.expanduser(values[name])
         return cls(

@@ -87,8 +87,8 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another run is using it, or it cannot be made or written to.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     with blaming(folder):
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     try:
         busy = f"another run is writing to {folder}; wait for its end, or choose another output_dir"

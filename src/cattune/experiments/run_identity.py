@@ -37,8 +37,9 @@ def run_identity(job: TrainJob, args: CATConfig) -> dict[str, Any]:
     settings = {name: value for name, value in args.to_dict().items() if not name.startswith(_WITHOUT_EFFECT)}
     with readable(job.train_file):
         train_file = fingerprint(Path(job.train_file))
+    model = os.path.expanduser(job.model)
     identity = {
-        "model": fingerprint(Path(job.model)) if os.path.isdir(job.model) else job.model,
+        "model": fingerprint(Path(model)) if os.path.isdir(model) else job.model,
         "train_file": train_file,
         "occurrences": job.occurrences,
         "attn_implementation": job.attn_implementation,

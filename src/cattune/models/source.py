@@ -15,9 +15,13 @@ from textwrap import shorten
 from typing import Any
 
 from cattune.errors import ConfigError
+from cattune.io import listed
 
 _REASON = 200
 """What another library says is wrong is quoted up to this many characters."""
+
+_CONFIGS = ("config.json", "adapter_config.json")
+"""A folder with one of them holds a model or an adapter."""
 
 
 class NotThereError(ConfigError):
@@ -77,14 +81,19 @@ class Source:
                 ) from error
             reason = shorten(str(error), _REASON, placeholder=" ...") or type(error).__name__
             if self.is_folder:
-                raise ConfigError(
-                    f"no {what} can be loaded from {self.name!r} ({reason}); expected what save_pretrained writes"
-                ) from error
+                raise ConfigError(f"no {what} can be loaded from {self.name!r} ({reason}); {self._advice()}") from error
             raise NotThereError(
                 f"there is no folder {self.name!r}, and no {what} of this name can be loaded from the model hub "
                 f"({reason}); name a folder that save_pretrained wrote, or a model (owner/name) that the hub has; it "
                 "needs the network, or an earlier download"
             ) from error
+
+    def _advice(self) -> str:
+        """What to name instead; in a run's folder that was never finished, the models are one level deeper."""
+        inner = {file.parent.name for file in Path(self.path).glob("*/*config.json") if file.name in _CONFIGS}
+        if not inner or self.has(*_CONFIGS):
+            return "expected what save_pretrained writes"
+        return f"there is none in the folder itself; name one of those in it: {listed(sorted(inner))}"
 
 
 def locate(name: str | os.PathLike[str], what: str, trust_remote_code: bool = False) -> Source:
