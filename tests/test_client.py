@@ -22,6 +22,7 @@ from cattune.annotation.assistant import chat_protocol, client, endpoint
 from cattune.annotation.assistant.chat_protocol import (
     Answer,
     BadPayload,
+    Refusal,
     parsed,
     read_answer,
     read_refusal,
@@ -173,6 +174,23 @@ def test_texts_in_a_row_that_break_their_connections(
     assert ends.index(NoAnswer) == (4 if is_there else 2)
 
 
+@pytest.mark.parametrize(
+    ("fault", "asked"),
+    [
+        (["--refuse", 500], "its log may say why"),
+        (["--refuse", 503], "--requests-per-minute"),
+        (["--faults", 1, "--only", "no_json"], "the address of a chat endpoint"),
+    ],
+)
+def test_what_to_do_about_a_server_that_answers_nobody(
+    replies: Path, monkeypatch: pytest.MonkeyPatch, fault: list[Any], asked: str
+) -> None:
+    monkeypatch.setattr(client, "TRIES_AT_THE_START", 2)
+    with running(replies, *fault) as url, pytest.raises(NoAnswer, match=asked) as caught:
+        ask_one(url)
+    assert "is it running" not in str(caught.value)
+
+
 def test_a_server_that_is_not_there_ends_the_run(log: Path) -> None:
     with pytest.raises(NoAnswer, match="does not answer .*no connection.*after 4 tries; is it running"):
         ask_one("http://127.0.0.1:9/v1")
@@ -225,7 +243,7 @@ def test_a_limit_on_tokens_that_lets_nothing_through(replies: Path) -> None:
 def test_a_wrong_key_ends_the_run_and_is_not_told(replies: Path, log: Path) -> None:
     with running(replies, "--key", "another", log=log) as url, pytest.raises(ConfigError) as caught:
         ask_one(url)
-    assert "OPENAI_API_KEY (status 401)" in str(caught.value)
+    assert "OPENAI_API_KEY (status 401: Incorrect" in str(caught.value)
     assert KEY not in str(caught.value)
     assert len(read_log(log)) == 1
 
@@ -380,7 +398,7 @@ def test_no_body_breaks_the_reader(value: Any) -> None:
     body = json.dumps(value)
     for text in (body, body[:-1], json.dumps({"choices": [{"message": value}], "usage": value})):
         with suppress(BadPayload):
-            assert isinstance(read_answer(text), Answer)
+            assert isinstance(read_answer(text), Answer | Refusal)
     refusal = read_refusal(400, value, KEY)
     assert isinstance(refusal.message, str)
     assert isinstance(meaning(refusal), Meaning)

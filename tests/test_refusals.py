@@ -54,6 +54,14 @@ CASES: list[tuple[str, int, Any, Meaning]] = [
     ("a flex tier", 498, error("Capacity exceeded"), WAIT),
     ("nothing at all", 429, None, WAIT),
     # no money
+    ("Anthropic, a limit of one's own", 400, error("You have reached your specified API usage limits."), MONEY),
+    ("a minute's usage limit", 429, error("You have reached the usage limits of this tier"), WAIT),
+    ("Fireworks", 412, error("Account x is suspended, possibly due to the monthly spending limit"), MONEY),
+    ("Gemini, a leak", 403, [error("Your API key was reported as leaked. Please use another API key.")], KEY_),
+    ("Gemini, no key", 400, [error("Please pass a valid API key", status="INVALID_ARGUMENT")], KEY_),
+    ("Groq, an account", 400, error("Organization has been restricted.", code="organization_restricted"), KEY_),
+    ("LiteLLM, a key", 400, error("Invalid proxy server token passed", type="token_not_found_in_db"), KEY_),
+    ("LiteLLM, a model", 400, error("{'error': '/chat/completions: Invalid model name passed in model=m.'}"), MODEL),
     (
         "OpenAI",
         429,
@@ -208,6 +216,12 @@ CASES: list[tuple[str, int, Any, Meaning]] = [
         TOO_LONG,
     ),
     ("nginx", 413, "<html>413 Request Entity Too Large</html>", TOO_LONG),
+    (
+        "LM Studio",
+        400,
+        {"error": "The number of tokens to keep from the initial prompt is greater than the context length."},
+        TOO_LONG,
+    ),
     # not clear
     ("a text that is quoted", 400, error("Invalid prompt: 'The billing office has insufficient funds'"), OTHER),
     ("another", 400, error('Cannot parse "Our model does not exist; no API key, no credits"'), OTHER),
@@ -284,7 +298,12 @@ def test_no_credit_for_a_while() -> None:
         ),
         (error("Provider returned error", metadata={"raw": "bad"}), "Provider returned error; bad"),
         (error('{"error": {"message": "bad"}}'), "bad"),
+        (error("{'error': 'it\\'s \\d bad'}"), "it's \\d bad"),
+        (error("[1, bad"), "[1, bad"),
+        (error("{{}: []}"), "{{}: []}"),
         ("bad", "bad"),
+        ("<html><head><title>403 Forbidden</title></head><body>nginx</body></html>", "a web page: 403 Forbidden"),
+        ("<!doctype html><style>a</style><p>Sign <b>in</b>", "a web page: a Sign in"),
         ({"foo": 1}, '{"foo": 1}'),
     ],
 )
@@ -367,6 +386,15 @@ def test_the_key_is_blotted_out_before_a_message_is_cut() -> None:
     for before in range(470, 500):
         said = read_refusal(400, error("x" * before + " " + KEY), KEY).message
         assert not any(KEY[:length] in said for length in range(4, len(KEY)))
+
+
+@pytest.mark.parametrize(
+    "shown", ["sk-te*****cdef", "sk-test...cdef", "***********cdef", "sk-test-01…", "…bcdef", "sk-xxxxxxxcdef"]
+)
+def test_a_part_of_the_key_is_blotted_out(shown: str) -> None:
+    said = read_refusal(401, error(f"Incorrect API key provided: {shown}."), KEY).message
+    assert said == "Incorrect API key provided: ***."
+    assert read_refusal(401, error("Wait... the abcdef"), KEY).message == "Wait... the abcdef"
 
 
 @pytest.mark.parametrize("key", ["", "none", "test", "EMPTY"])

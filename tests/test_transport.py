@@ -121,6 +121,38 @@ def test_a_packed_reply_is_unpacked(encoding: str) -> None:
         assert ask(server.url) == "fine"
 
 
+def test_deflate_without_a_head_is_unpacked() -> None:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    body = packer.compress(json.dumps(completion("m", "fine", "stop", 1, 1)).encode()) + packer.flush()
+    with behaving(lambda n, request: (200, body, {"content-encoding": "deflate"})) as server:
+        assert ask(server.url) == "fine"
+
+
+@pytest.mark.parametrize(
+    ("written", "content_type"),
+    [
+        ("utf-8", "application/json"),
+        ("utf-8-sig", "application/json; charset=utf-8"),
+        ("utf-16", "application/json"),
+        ("utf-16-le", "application/json; charset=utf-16"),
+        ("utf-32", "application/json"),
+        ("latin-1", "application/json; charset=ISO-8859-1"),
+        ("cp1252", 'text/plain;charset="windows-1252"'),
+    ],
+)
+def test_a_reply_in_another_code_is_read(written: str, content_type: str) -> None:
+    body = json.dumps(completion("m", "drei Bäume", "stop", 1, 1), ensure_ascii=False).encode(written)
+    with behaving(lambda n, request: (200, body, {"content-type": content_type})) as server:
+        assert ask(server.url) == "drei Bäume"
+
+
+@pytest.mark.parametrize("code", ["punycode", "zlib", "utf-7", "iso-8859-99", "x" * 5000])
+def test_a_code_that_is_none_of_the_webs_is_not_used(code: str) -> None:
+    body = json.dumps(completion("m", "drei Bäume", "stop", 1, 1), ensure_ascii=False).encode()
+    with behaving(lambda n, request: (200, body, {"content-type": f"text/plain; charset={code}"})) as server:
+        assert ask(server.url) == "drei Bäume"
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, gzip"])
 def test_a_reply_that_is_packed_wrongly_is_asked_again(encoding: str) -> None:
     with behaving(lambda n, request: (200, b"{}", {"content-encoding": encoding}) if n == 1 else good()) as server:
@@ -206,7 +238,10 @@ def test_another_origin(target: str) -> None:
 
 
 def test_redirects_without_end_are_refused() -> None:
-    with behaving(lambda n, request: (307, {}, {"location": f"/v1/{n}"})) as server, pytest.raises(ConfigError):
+    with (
+        behaving(lambda n, request: (307, {}, {"location": f"/v1/{n}"})) as server,
+        pytest.raises(ConfigError, match="redirects without end, at last to .*/v1/"),
+    ):
         ask(server.url)
     assert len(server.requests) == transport.MOST_REDIRECTS + 1
 

@@ -17,6 +17,18 @@ def without_secret(text: str, secret: str) -> str:
     return _escaped(secret).sub("***", text) if "\\" in text or "%" in text else text
 
 
+def without_masked(text: str, secret: str) -> str:
+    """The text without the parts of the key that a server shows: `sk-ab***yz`, `sk-ab...yz`, `****wxyz`."""
+    return text if len(secret) < SHORTEST else _masked(secret).sub("***", text)
+
+
+@lru_cache(maxsize=4)
+def _masked(secret: str) -> re.Pattern[str]:
+    first, last = re.escape(secret[:3]), re.escape(secret[-3:])
+    hidden = r"(?:\*{2,}|\.{3,}|…|x{4,}|X{4,})"
+    return re.compile(rf"{first}[\w-]*?{hidden}[\w-]*|{hidden}[\w-]{{0,8}}{last}(?![\w-])")
+
+
 @lru_cache(maxsize=4)
 def _escaped(secret: str) -> re.Pattern[str]:
     def character(c: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cattune.annotation.assistant.blotting import whole, without_secret
-from cattune.annotation.assistant.error_body import Refusal, as_words, parsed, read_refusal
+from cattune.annotation.assistant.error_body import Refusal, as_words, in_words, parsed, read_refusal
 from cattune.annotation.assistant.refusals import is_out_of_money, is_retried, refuses_format
 
 __all__ = [
@@ -98,9 +98,8 @@ def read_answer(body: str, secret: str = "") -> Answer | Refusal:
         text, declined = _text(message.get("content")), message.get("refusal")
         if "{" not in text and not declined:
             text = _arguments(message) or text.strip() or _end_of_thought(message)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        start = without_secret(body, secret)[:200]
-        raise BadPayload(f"the body is no chat completion ({type(error).__name__}): {start!r}") from None
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise BadPayload(_what_else(without_secret(body, secret))) from None
     if broken := reasons & _BROKEN:
         raise BadPayload(f"the reply was broken off ({', '.join(broken)})")
     if declined and not text.strip():
@@ -133,13 +132,27 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     return None
 
 
+def _what_else(body: str) -> str:
+    """What a body is that is no chat completion."""
+    start = body.lstrip()[:200]
+    if not start:
+        return "the body is empty"
+    if start.startswith(("data:", "event:", ": ")):
+        return f"the body is a stream of events, which was not asked for: {start!r}"
+    if start.startswith("<"):
+        return f"the body is {in_words(body)[:200]}"
+    return f"the body is no chat completion: {start!r}"
+
+
 def _refusal(payload: Any, secret: str) -> Refusal | None:
     """An error in the place of choices, or of the first choice."""
     if isinstance(payload, list):
         payload = payload[0] if payload and isinstance(payload[0], dict) else {}
     choices = payload.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = payload.get("error") if not choice else choice.get("error")
+    error = choice.get("error") if choice else payload.get("error")
+    if not error and "choices" not in payload:
+        error = payload.get("detail") or payload.get("message")
     if not error:
         return None
     code = error.get("code") if isinstance(error, dict) else None

@@ -74,9 +74,6 @@ TRIES_IN_ONE_WAY = 2
 TOO_LARGE, TOO_SLOW = "reply too large", "too slow"
 """`Unanswered.reason` where a reply was not read to its end."""
 
-_OVERLOAD = frozenset({"time-out", "status 429", "status 503", "status 529"})
-"""What a server that has too much to do answers."""
-
 _QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 
 GIVEN_UP_IN_A_ROW = 3
@@ -115,11 +112,25 @@ BUSY = frozenset({"status 429", "status 503", "status 529"})
 _OVERLOAD = BUSY | {"time-out"}
 _SILENCE = BUSY | {"time-out", "status 408", "connection failed", NO_CONNECTION}
 
+MALFORMED = "malformed response"
+"""`Unanswered.reason` where what came is no chat completion."""
+
 _Outcome: TypeAlias = Answer | Refusal | Unanswered
 
 
 def _reason(outcome: _Outcome) -> str:
     return outcome.reason if isinstance(outcome, Unanswered) else f"status {getattr(outcome, 'status', 200)}"
+
+
+def _what_to_do(reason: str) -> str:
+    """About a server that answers nobody: what the user can look after."""
+    if reason in BUSY:
+        return "it has too much to do, or limits how much may be asked: --requests-per-minute, or later"
+    if reason == MALFORMED:
+        return "is this the address of a chat endpoint?"
+    if reason.startswith("status 5"):
+        return "its log may say why"
+    return "is it running, and is the address right?"
 
 
 class Assistant:
@@ -235,15 +246,16 @@ class Assistant:
             if failure.reason in (TOO_LARGE, TOO_SLOW):
                 break  # it would be so again
             if not self._answered and tries >= TRIES_AT_THE_START and failure.reason != "status 429":
-                raise self._no_answer(f"does not answer ({failure}), after {tries} tries")
+                raise self._no_answer(f"does not answer ({failure}), after {tries} tries", failure.reason)
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)
             if asked_to_wait:
                 wait = 0.0
                 self._pause(asked_to_wait, failure.reason)
         self._given_up += 1
         if await self._is_gone(failure):
-            given_up = f"({failure}): {self._given_up} requests in a row were given up, each tried {tries} x"
-            raise self._no_answer(f"{'has stopped answering' if self._answered else 'does not answer'} {given_up}")
+            what = "has stopped answering" if self._answered else "does not answer"
+            given_up = f"{self._given_up} requests in a row were given up, each tried {tries} x"
+            raise self._no_answer(f"{what} ({failure}): {given_up}", failure.reason)
         raise failure
 
     async def _is_gone(self, failure: Unanswered) -> bool:
@@ -296,13 +308,15 @@ class Assistant:
             )
         except Redirected as error:
             source, target = (self._shown(address) for address in (error.source, error.target))
+            if not error.leads_away:
+                self._end(f"redirects without end, at last to {target}")
             self._end(f"redirects from {source} to {target}; if that is right, name its address with --base-url")
         except httpx2.TransportError as error:
             return self._broken(error)
         except BadPayload as error:
-            return Unanswered("malformed response", str(error))
+            return Unanswered(MALFORMED, str(error))
         except Exception as error:  # what a server sends that is no HTTP raises whatever the library has for it
-            return Unanswered("malformed response", self._shown(f"{type(error).__name__}: {error}"))
+            return Unanswered(MALFORMED, self._shown(f"{type(error).__name__}: {error}"))
         sent = messages[-1]["content"]
         return read_refusal(status, parsed(text), self._secret, retry_after(headers), sent)
 
@@ -393,8 +407,8 @@ class Assistant:
         """A text without the key, and without the names, passwords and queries of addresses."""
         return without_secret(_QUERY.sub("?...", without_logins(text)), self._secret)
 
-    def _no_answer(self, what: str) -> NoAnswer:
-        return NoAnswer(f"the assistant at {self._where} {what}; is it running, and is the address right?")
+    def _no_answer(self, what: str, reason: str) -> NoAnswer:
+        return NoAnswer(f"the assistant at {self._where} {what}; {_what_to_do(reason)}")
 
     def _end(self, what: str) -> NoReturn:
         raise ConfigError(f"the assistant at {self._where} {what}")

@@ -21,9 +21,9 @@ def ending(refusal: Refusal, answered: bool, model: str, key_variable: str, has_
     if about is Meaning.MONEY:
         return f"says that the account has no credit or quota left ({said}); what was answered is stored"
     if about is Meaning.KEY and not has_key:
-        return f"wants a key, and the environment variable {key_variable} is not set (status {status})"
+        return f"wants a key, and the environment variable {key_variable} is not set (status {status}: {said})"
     if about is Meaning.KEY:
-        return f"does not accept the key in the environment variable {key_variable} (status {status})"
+        return f"does not accept the key in the environment variable {key_variable} (status {status}: {said})"
     if about is Meaning.MODEL:
         return f"has no model {model!r} (status {status}: {said})"
     return None

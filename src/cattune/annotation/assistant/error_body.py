@@ -6,12 +6,14 @@ a proxy; here it becomes one flat `Refusal`.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cattune.annotation.assistant.blotting import whole, without_secret
+from cattune.annotation.assistant.blotting import whole, without_masked, without_secret
 
 MOST_SHOWN = 500
 """Characters of a server's message that are kept."""
@@ -26,6 +28,12 @@ _QUOTED = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`|“[^”]*”|«[
 _WORD = re.compile(r"\w+")
 _RUN = 4
 """So many words in a row are no chance."""
+_MOST_QUOTED = 100_000
+"""Characters of a quoted error that are read: it is in another one, which has a few thousand."""
+WEB_PAGE = "a web page:"
+_MOST_OF_A_PAGE = 4_000
+_TITLE = re.compile(r"<title[^>]*>([^<]+)", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>?")
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
@@ -65,8 +73,9 @@ def read_refusal(status: int, body: object, secret: str, wait_s: float | None = 
     levels = list(_levels(body))
     said = "; ".join(dict.fromkeys(filter(None, map(_said, levels))))
     if not said:
-        said = body if isinstance(body, str) else as_words(body)
+        said = in_words(body) if isinstance(body, str) else as_words(body)
     said = " ".join(without_secret(whole(said), secret).split())
+    shown = without_masked(said[: 2 * MOST_SHOWN], secret)[:MOST_SHOWN]
     codes = [name for level in levels for name in _codes(level)] + _CODE_IN_WORDS.findall(said)
     code = next((as_words(level["code"]) for level in levels if level.get("code")), "")
     parameter = next(filter(None, map(_parameter, levels)), "")
@@ -76,10 +85,10 @@ def read_refusal(status: int, body: object, secret: str, wait_s: float | None = 
         status,
         without_secret(code, secret)[:100],
         without_secret(parameter, secret)[:100],
-        said[:MOST_SHOWN],
+        shown,
         frozenset(map(plain, codes)),
         wait_s,
-        _own_words(said[:MOST_SHOWN], sent),
+        _own_words(shown, sent),
     )
 
 
@@ -99,7 +108,7 @@ def _own_words(message: str, sent: str) -> str:
 def _levels(value: object, depth: int = 6) -> Iterator[Mapping[str, object]]:
     """The objects of an error, from the outermost: out of lists, and out of strings that hold JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        value = parsed(value)
+        value = _quoted(value)
     if depth and isinstance(value, list):
         for item in value[:5]:
             yield from _levels(item, depth - 1)
@@ -113,7 +122,7 @@ def _said(level: Mapping[str, object]) -> str:
     """What one object says in words."""
     for name in _TEXTS:
         text = level.get(name)
-        if isinstance(text, str) and text.strip() and text.lstrip()[:1] not in ("{", "["):
+        if isinstance(text, str) and text.strip() and isinstance(_quoted(text), str):
             place = _parameter(level) if "loc" in level else ""
             return f"{place}: {text}" if place else text
     return ""
@@ -150,6 +159,29 @@ def parsed(body: str) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return body
+
+
+def _quoted(text: str) -> object:
+    """What a server quotes, as JSON or as Python writes it; the text itself where that is neither."""
+    if text.lstrip()[:1] not in ("{", "[") or len(text) > _MOST_QUOTED:
+        return text
+    if not isinstance(value := parsed(text), str):
+        return value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes in it
+            return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return text
+
+
+def in_words(body: str) -> str:
+    """A body that is no JSON: of a web page its title, or what it says."""
+    if body.lstrip()[:1] != "<":
+        return body
+    start = body[:_MOST_OF_A_PAGE]
+    title = _TITLE.search(start)
+    return f"{WEB_PAGE} {' '.join((title[1] if title else _TAG.sub(' ', start)).split())}"
 
 
 def as_words(said: object) -> str:

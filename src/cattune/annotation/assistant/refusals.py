@@ -11,10 +11,13 @@ import re
 from collections.abc import Collection
 from enum import Enum
 
-from cattune.annotation.assistant.error_body import Refusal, plain
+from cattune.annotation.assistant.error_body import WEB_PAGE, Refusal, plain
 
 RETRIED = frozenset({408, 409, 425, 429, 498})
 """Statuses, beside 5xx, after which the same request may succeed."""
+
+_FOR_ALL = frozenset({400, 403, 407, 412})
+"""Statuses with which a server says in words that a key or an account is not let through."""
 
 OTHER_WAY = frozenset({400, 404, 415, 422, 501})
 """Statuses with which a form or a parameter is refused."""
@@ -49,7 +52,7 @@ _MONEY = re.compile(
 _KEY = re.compile(
     r"(invalid|incorrect|expired|revoked|missing|no)apikey|apikey(invalid|expired|serviceblocked)"
     r"|authentication|invalidauth|unauthenticated|unauthorized|accountdeactivated|accountsuspended|accountdisabled"
-    r"|unsupportedcountry|servicedisabled"
+    r"|unsupportedcountry|servicedisabled|organizationrestricted|autherror|(key|token)notfound|expiredkey"
 )
 _MODEL = re.compile(r"modelnot|nosuchmodel|invalidmodel|unknownmodel|modeldecommissioned|deploymentnotfound")
 _DECLINED = re.compile(
@@ -72,9 +75,14 @@ _MONEY_WORDS = re.compile(
     re.IGNORECASE,
 )
 _KEY_WORDS = re.compile(
-    r"(invalid|incorrect|missing|no) api[ -]?key|api[ -]?key (is )?(not valid|invalid|incorrect|expired|missing)",
+    r"\b(invalid|incorrect|missing|no|valid|another) api[ -]?key"
+    r"|api[ -]?key[^.]{0,30} (not valid|invalid|incorrect|expired|missing|leaked|revoked|disabled|blocked)"
+    r"|(authentication|authorization) (error|failed)|invalid (access|auth|bearer|proxy server) token"
+    r"|(account|organization|project|team)( \S+)? (is|has been|was) "
+    r"(suspended|restricted|deactivated|disabled|blocked)",
     re.IGNORECASE,
 )
+_LIMIT_WORDS = re.compile(r"\b(usage|spend(ing)?) limits?\b", re.IGNORECASE)
 _MODEL_WORDS = re.compile(
     r"\bmodels?\b.{0,80}?\b(not (exist|found|available)|doesn't exist|not a valid|is invalid)|^model: "
     r"|\b(invalid|unknown|no such|unable to access) model\b|not a valid model",
@@ -92,7 +100,7 @@ _TOO_LONG_WORDS = re.compile(
     r"|maximum (context|prompt|model|input|sequence)[ _](length|size)"
     r"|(prompt|input|request|message|text)s?( is| are)? too (long|large)"
     r"|too many (input )?tokens|token count[^.]*exceed|reduce (the|your) (length|number of tokens)"
-    r"|tokens?, too large for|longer than the (model|max)"
+    r"|tokens?, too large for|(longer|larger|greater|bigger|more) than [^.]{0,20}(model|max|context)"
     r"|must have less than \d+ tokens|context the overflows|requested tokens[^.]*exceed|tokens \+ \S+ must be"
     r"|(context size|context window)[^.]{0,40}exceeded",
     re.IGNORECASE,
@@ -158,9 +166,11 @@ def meaning(refusal: Refusal, answered: bool = False) -> Meaning:
         return Meaning.DECLINED
     if _TOO_LONG_WORDS.search(said) and not names_form(refusal):
         return Meaning.TOO_LONG
-    if status in (400, 403) and _MONEY_WORDS.search(said):
+    if status in _FOR_ALL and _MONEY_WORDS.search(said):
         return Meaning.MONEY
-    if not answered and status in (400, 403) and _KEY_WORDS.search(said):
+    if not answered and status in _FOR_ALL and _LIMIT_WORDS.search(said):
+        return Meaning.MONEY
+    if not answered and status in _FOR_ALL and _KEY_WORDS.search(said):
         return Meaning.KEY
     if not answered and status in (400, 404, 422) and _MODEL_WORDS.search(said) and not _FORM_WORDS.search(said):
         return Meaning.MODEL
@@ -194,7 +204,7 @@ def is_no_endpoint(refusal: Refusal) -> bool:
     said = refusal.message.lower()
     if refusal.status not in (404, 405) or refusal.codes:
         return False
-    return "<html" in said or _NOT_HERE.issuperset(re.findall(r"\w+", said))
+    return said.startswith(WEB_PAGE) or _NOT_HERE.issuperset(re.findall(r"\w+", said))
 
 
 def named(refusal: Refusal, names: Collection[str], loosely: bool = False) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +19,7 @@ MOST_BYTES = 8_000_000
 MOST_REDIRECTS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ONE_BYTE = re.compile(r"charset\s*=\s*[\"']?(iso-8859-(?:1|2|15)|windows-125[0-8]|latin-?1)\b", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -40,6 +43,7 @@ class Redirected(Exception):
         super().__init__(source, target)
         self.source = source
         self.target = target
+        self.leads_away = _origin(source) != _origin(target)
 
 
 class Received(NamedTuple):
@@ -115,20 +119,20 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 async def _read(response: Response, within_s: float, heard: Callable[[], None]) -> str:
     packing = response.headers.get("content-encoding", "").strip().lower()
-    unpack = None
-    if packing in ("gzip", "x-gzip", "deflate"):
-        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    elif packing not in ("", "identity"):
+    if packing not in ("", "identity", "gzip", "x-gzip", "deflate"):
         raise ValueError(f"the content encoding {packing[:40]!r}, which was not asked for")
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > MOST_BYTES:
         raise TooLarge
+    unpack = None
     chunks, read, size = [], 0, 0
     try:
         async with asyncio.timeout(within_s) as limit:
             async for chunk in response.aiter_raw():
                 heard()
                 read += len(chunk)
+                if unpack is None and chunk and packing not in ("", "identity"):
+                    unpack = _unpacker(packing, chunk[0])
                 if unpack is not None:
                     chunk = b"" if unpack.eof else unpack.decompress(chunk, MOST_BYTES + 1 - size)
                 size += len(chunk)
@@ -141,4 +145,18 @@ async def _read(response: Response, within_s: float, heard: Callable[[], None]) 
         if limit.expired():
             raise TooSlow from None
         raise
-    return b"".join(chunks).decode("utf-8-sig", "replace")
+    return _text(b"".join(chunks), response.headers.get("content-type", ""))
+
+
+def _unpacker(packing: str, first: int) -> zlib._Decompress:
+    """For gzip, for zlib's form, and for a bare stream, which some servers take "deflate" for."""
+    is_bare = packing == "deflate" and first & 15 != zlib.DEFLATED
+    return zlib.decompressobj(-zlib.MAX_WBITS if is_bare else zlib.MAX_WBITS | 32)
+
+
+def _text(body: bytes, content_type: str) -> str:
+    """A body in UTF-8, 16 or 32, as JSON may be, or in the one-byte code that the server names for another text."""
+    code: str = json.detect_encoding(body)
+    if code == "utf-8" and (named := _ONE_BYTE.search(content_type)):
+        code = named[1]
+    return body.decode(code, "replace").removeprefix("\ufeff")
