@@ -23,8 +23,8 @@ from cattune.annotation import annotate as annotate_module
 from cattune.annotation import course as course_module
 from cattune.annotation.annotate import BUDGET, NO_ANSWER, Annotator
 from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.client import NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Limits
+from cattune.annotation.assistant.unanswered import NoAnswer, Unanswered
 from cattune.annotation.costs import Costs, Price
 from cattune.annotation.course import Course, Outcome, Request, Task, course
 from cattune.annotation.forecast import forecast

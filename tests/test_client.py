@@ -28,11 +28,12 @@ from cattune.annotation.assistant.chat_protocol import (
     read_refusal,
     retry_after,
 )
-from cattune.annotation.assistant.client import Assistant, NoAnswer, Unanswered
+from cattune.annotation.assistant.client import Assistant
 from cattune.annotation.assistant.endings import REFUSED_AT_THE_START
 from cattune.annotation.assistant.forms import Walk, Way, other_way
 from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
 from cattune.annotation.assistant.refusals import Meaning, meaning
+from cattune.annotation.assistant.unanswered import NoAnswer, Unanswered
 from cattune.annotation.prior import load_prior
 from cattune.annotation.prompt import build_messages, example_tag
 from cattune.annotation.reply import read_reply

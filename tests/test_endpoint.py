@@ -9,8 +9,9 @@ import pytest
 from behaving_server import behaving, good
 
 from cattune.annotation.assistant import endpoint
-from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.client import Assistant
 from cattune.annotation.assistant.endpoint import chat_url, find_address, shown_address
+from cattune.annotation.assistant.unanswered import Unanswered
 from cattune.annotation.prior import load_prior
 from cattune.annotation.reply_form import response_format
 from cattune.errors import ConfigError

@@ -13,8 +13,9 @@ from behaving_server import FINE, Answer, Server, behaving, good, refused
 
 from cattune.annotation.assistant import client
 from cattune.annotation.assistant.chat_protocol import Answer as Answered
-from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.client import Assistant
 from cattune.annotation.assistant.limits import Limits
+from cattune.annotation.assistant.unanswered import Unanswered
 from cattune.annotation.prior import load_prior
 from cattune.annotation.reply_form import response_format
 from cattune.errors import ConfigError

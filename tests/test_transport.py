@@ -16,7 +16,8 @@ from assistant_server import completion
 from behaving_server import FINE, Answer, behaving, good
 
 from cattune.annotation.assistant import client, transport
-from cattune.annotation.assistant.client import Assistant, Unanswered
+from cattune.annotation.assistant.client import Assistant
+from cattune.annotation.assistant.unanswered import Unanswered
 from cattune.annotation.prior import load_prior
 from cattune.annotation.reply_form import response_format
 from cattune.errors import ConfigError

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.client import BUSY, NoAnswer, Unanswered
 from cattune.annotation.assistant.limits import Halted, Limits
+from cattune.annotation.assistant.unanswered import BUSY, NoAnswer, Unanswered
 from cattune.annotation.costs import Costs, Estimate
 from cattune.annotation.course import Outcome, Request, Task, answered, course
 from cattune.annotation.prompt import ChatMessage

@@ -14,26 +14,16 @@ answering, ends the run as a `NoAnswer`.
 
 from __future__ import annotations
 
-import errno
 import json
 import random
 import re
-import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
 from cattune.annotation.assistant.blotting import without_secret
 from cattune.annotation.assistant.chat_protocol import Answer, BadPayload, read_answer, retry_after
-from cattune.annotation.assistant.endings import (
-    CHANGE,
-    REFUSED_AT_THE_START,
-    REFUSED_LATER,
-    ending,
-    ending_at_the_start,
-)
+from cattune.annotation.assistant.endings import REFUSED_AT_THE_START, REFUSED_LATER, ending, ending_at_the_start
 from cattune.annotation.assistant.endpoint import (
     KEY_VARIABLE,
     NO_KEY,
@@ -46,13 +36,25 @@ from cattune.annotation.assistant.endpoint import (
     without_logins,
 )
 from cattune.annotation.assistant.error_body import Refusal, parsed, read_refusal
-from cattune.annotation.assistant.forms import FORMS, Walk, Way, keeps_form, other_way, told
+from cattune.annotation.assistant.forms import FORMS, Walk, Way
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.outage import Outage
 from cattune.annotation.assistant.patience import Patience
-from cattune.annotation.assistant.refusals import Meaning, meaning, names_form, refuses_format
+from cattune.annotation.assistant.refusals import Meaning, meaning
 from cattune.annotation.assistant.transport import Redirected, TooLarge, TooSlow, is_there, post
-from cattune.errors import CattuneError, ConfigError
+from cattune.annotation.assistant.unanswered import (
+    MALFORMED,
+    OVERLOAD,
+    TIME_OUT,
+    TOO_LARGE,
+    TOO_SLOW,
+    NoAnswer,
+    Unanswered,
+    connection_failure,
+    first_cause,
+)
+from cattune.annotation.assistant.way_finding import WayFinder
+from cattune.errors import ConfigError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 """Waits between tries double from the first to the longest, each shortened at random by up to half."""
@@ -60,77 +62,19 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 TRIES_AT_THE_START = 4
 """So often is a server tried that has not yet answered anything."""
 
-_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EHOSTDOWN})
-
-WALKS_AT_THE_START = 3
-"""So many requests, refused in every way, are taken through all ways where the server does not say what is to blame."""
-
 REPLY_TIMEOUTS = 4
 """A reply may take so many times as long to come as a server may be silent."""
-
-TRIES_IN_ONE_WAY = 2
-"""So often is a request tried in one way that a server breaks over, before it has answered anything."""
-
-TOO_LARGE, TOO_SLOW = "reply too large", "too slow"
-"""`Unanswered.reason` where a reply was not read to its end."""
 
 _QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 
 GIVEN_UP_IN_A_ROW = 3
 """So many requests given up, with no answer between them, make a run look whether the server is there."""
 
-NO_CONNECTION = "no connection"
-"""`Unanswered.reason` where nothing could be sent: refused, no such host, no TLS, no route. No text is to blame."""
-
-
-class NoAnswer(CattuneError):
-    """The assistant does not answer at all, or has stopped answering; what was answered is good."""
-
-
-class Unanswered(Exception):
-    """One request has no answer; the others may.
-
-    Args:
-        reason: for counting, such as "status 400" or "time-out".
-        detail: what the server said, without secrets.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-    @property
-    def is_silence(self) -> bool:
-        """Whether the server, and not the text, may be to blame: it may be gone."""
-        return self.reason in _SILENCE or self.reason.startswith("status 5")
-
-
-BUSY = frozenset({"status 429", "status 503", "status 529"})
-"""Reasons that no text is to blame for: the server has too much to do."""
-
-_OVERLOAD = BUSY | {"time-out"}
-_SILENCE = BUSY | {"time-out", "status 408", "connection failed", NO_CONNECTION}
-
-MALFORMED = "malformed response"
-"""`Unanswered.reason` where what came is no chat completion."""
-
 _Outcome: TypeAlias = Answer | Refusal | Unanswered
 
 
 def _reason(outcome: _Outcome) -> str:
     return outcome.reason if isinstance(outcome, Unanswered) else f"status {getattr(outcome, 'status', 200)}"
-
-
-def _what_to_do(reason: str) -> str:
-    """About a server that answers nobody: what the user can look after."""
-    if reason in BUSY:
-        return "it has too much to do, or limits how much may be asked: --requests-per-minute, or later"
-    if reason == MALFORMED:
-        return "is this the address of a chat endpoint?"
-    if reason.startswith("status 5"):
-        return "its log may say why"
-    return "is it running, and is the address right?"
 
 
 class Assistant:
@@ -188,12 +132,11 @@ class Assistant:
         self._secret = "" if key == NO_KEY else key
         self._max_retries = max_retries
         self._tell = tell
-        self._way = Way(form)
-        self._way_works = self._answered = False
-        self._refused = self._given_up = self._walks = 0
+        self._ways = WayFinder(form, self.parameters, own, tell)
+        self._answered = False
+        self._refused = self._given_up = 0
         self._most_refused = REFUSED_LATER if answered_before else REFUSED_AT_THE_START
         self._outage = Outage(tell)
-        self._keeps_form = True
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
         self._patience = Patience(timeout_s, lambda: self.limits.pace.usual_s)
@@ -217,21 +160,23 @@ class Assistant:
             ConfigError: no request will be answered.
         """
         wait, tries = 0.0, 0
-        walk = Walk.at(self._way)
+        walk = self._ways.walk()
         failure: Unanswered | None = None
         while failure is None or tries <= self._max_retries:
             await self.limits.sleep(wait)
             outcome = await self._in_turn(messages, walk, tokens, failure.reason if failure else "")
             if isinstance(outcome, Answer):
                 self._outage.answered()
-                self._take_up(walk)
-                self._see_form(walk.way, outcome)
+                if said := self._ways.refused_parameters(walk):
+                    self._end(said)
+                self._answered, self._given_up = True, 0
+                self._ways.take_up(walk, outcome)
                 self._correct(outcome, tokens)
                 return outcome
             asked_to_wait = None
             if isinstance(outcome, Refusal):
                 refusal = outcome
-                if self._goes_on(walk, refusal, tries):
+                if self._ways.goes_on(walk, refusal, tries, self._answered):
                     outcome = Unanswered(f"status {refusal.status}", refusal.message)
                     if meaning(refusal) is not Meaning.WAIT:
                         failure, wait = outcome, 0.0
@@ -246,7 +191,7 @@ class Assistant:
             if failure.reason in (TOO_LARGE, TOO_SLOW):
                 break  # it would be so again
             if not self._answered and tries >= TRIES_AT_THE_START and failure.reason != "status 429":
-                raise self._no_answer(f"does not answer ({failure}), after {tries} tries", failure.reason)
+                raise self._no_answer(f"does not answer ({failure}), after {tries} tries", failure)
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)
             if asked_to_wait:
                 wait = 0.0
@@ -255,14 +200,14 @@ class Assistant:
         if await self._is_gone(failure):
             what = "has stopped answering" if self._answered else "does not answer"
             given_up = f"{self._given_up} requests in a row were given up, each tried {tries} x"
-            raise self._no_answer(f"{what} ({failure}): {given_up}", failure.reason)
+            raise self._no_answer(f"{what} ({failure}): {given_up}", failure)
         raise failure
 
     async def _is_gone(self, failure: Unanswered) -> bool:
         """Whether the server failed those that were given up, with no answer between them, and not their texts."""
         if self._given_up < GIVEN_UP_IN_A_ROW:
             return False
-        is_for_all = failure.reason in _OVERLOAD or self._given_up >= self.limits.concurrency
+        is_for_all = failure.reason in OVERLOAD or self._given_up >= self.limits.concurrency
         return is_for_all or not await self.is_there()
 
     async def is_there(self) -> bool:
@@ -280,11 +225,10 @@ class Assistant:
                 if again:
                     self.sent[again] += 1
                 self.sent["requests"] += 1
-                if not walk.refusals:  # others may have found another way since
-                    walk.way = walk.first = walk.base = self._way
+                self._ways.catch_up(walk)
                 outcome = await self._try(messages, walk.way, waiting.heard)
                 turn.is_answered = isinstance(outcome, Answer)
-                turn.is_overload = _reason(outcome) in _OVERLOAD
+                turn.is_overload = _reason(outcome) in OVERLOAD
                 return outcome
         except TimeoutError:
             return self._timed_out()
@@ -321,68 +265,18 @@ class Assistant:
         return read_refusal(status, parsed(text), self._secret, retry_after(headers), sent)
 
     def _broken(self, error: BaseException) -> Unanswered:
-        """A connection that failed, by its first cause: the layers in between take one kind for another."""
-        while error.__cause__ is not None:
-            error = error.__cause__
-        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        """A connection that failed."""
+        cause = first_cause(error)
+        reason = connection_failure(cause)
+        if reason == TIME_OUT:
             return self._timed_out()
-        detail = self._shown(error) or type(error).__name__
+        detail = self._shown(cause) or type(cause).__name__
         if (proxy := find_proxy(self._url)) is not None:
             detail += f" (through the proxy {proxy})"
-        never_sent = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLError) or (
-            isinstance(error, OSError) and error.errno in _UNREACHABLE
-        )
-        return Unanswered(NO_CONNECTION if never_sent else "connection failed", detail)
+        return Unanswered(reason, detail)
 
     def _timed_out(self) -> Unanswered:
-        return Unanswered("time-out", f"no sign of life for {self._timeout_s:g} s; --timeout gives a slow server more")
-
-    def _goes_on(self, walk: Walk, refusal: Refusal, tries: int) -> bool:
-        """Whether a request that was refused is to be tried in another way; the walk is there then."""
-        if self._way_works and self._way not in (walk.first, walk.way) and refuses_format(refusal):
-            walk.first = self._way  # others have found it in the meantime
-            walk.go(self._way, self._way, refusal)
-            return True
-        other = self._other_way(walk, refusal, tries)
-        if other is None:
-            self._walks += bool(walk.refusals) and meaning(refusal) is Meaning.OTHER
-            return False
-        walk.go(*other, refusal)
-        return True
-
-    def _other_way(self, walk: Walk, refusal: Refusal, tries: int) -> tuple[Way, Way] | None:
-        """The way to try next, and its base, if the one that was tried may be to blame for a refusal."""
-        if meaning(refusal) is Meaning.WAIT and not names_form(refusal):
-            # A server that breaks over the form does not say so; one that is busy says 429 or 503.
-            if self._answered or refusal.status != 500 or tries < TRIES_IN_ONE_WAY:
-                return None
-            refusal = replace(refusal, status=501)
-        by_trying = not self._way_works and self._walks < WALKS_AT_THE_START
-        return other_way(walk, refusal, self.parameters, self._own, by_trying)
-
-    def _take_up(self, walk: Walk) -> None:
-        """A request was answered: whether the others are to be sent in its way."""
-        theirs = sorted(walk.way.left_out - self._own)
-        if theirs:  # it was sent without them to find out
-            which = "the parameter" if len(theirs) == 1 else "one of the parameters"
-            said = walk.refusals[-1].message
-            self._end(f"refuses {which} {', '.join(map(repr, theirs))} ({said}); {CHANGE}")
-        self._answered, self._given_up = True, 0
-        is_about_this_text = any(meaning(refusal) is Meaning.TOO_LONG for refusal in walk.refusals)
-        if walk.way == self._way:
-            self._way_works = True
-        elif walk.first == self._way and not self._way_works and not is_about_this_text:
-            self._way, self._way_works = walk.way, True
-            self._tell(told(walk, self.parameters))
-
-    def _see_form(self, way: Way, answer: Answer) -> None:
-        """Say once that a server takes the form and does not hold replies to it."""
-        if self._keeps_form and not keeps_form(way, answer):
-            self._keeps_form = False
-            self._tell(
-                f"the server takes response_format {way.form} and does not hold replies to it: one is no JSON object. "
-                "They are read as they come; a server that holds to the form would make more of them usable"
-            )
+        return Unanswered(TIME_OUT, f"no sign of life for {self._timeout_s:g} s; --timeout gives a slow server more")
 
     def _refusal(self, refusal: Refusal) -> Unanswered:
         """The failure of one request; what concerns this request alone, or all of them, is raised."""
@@ -407,8 +301,8 @@ class Assistant:
         """A text without the key, and without the names, passwords and queries of addresses."""
         return without_secret(_QUERY.sub("?...", without_logins(text)), self._secret)
 
-    def _no_answer(self, what: str, reason: str) -> NoAnswer:
-        return NoAnswer(f"the assistant at {self._where} {what}; {_what_to_do(reason)}")
+    def _no_answer(self, what: str, failure: Unanswered) -> NoAnswer:
+        return NoAnswer(f"the assistant at {self._where} {what}; {failure.advice}")
 
     def _end(self, what: str) -> NoReturn:
         raise ConfigError(f"the assistant at {self._where} {what}")

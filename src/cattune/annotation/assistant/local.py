@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
-from cattune.annotation.assistant.client import Unanswered
 from cattune.annotation.assistant.limits import Limits
 from cattune.annotation.assistant.refusals import Meaning
+from cattune.annotation.assistant.unanswered import Unanswered
 from cattune.annotation.prompt import ChatMessage
 from cattune.errors import ConfigError
 
