@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from chat_templates import QWEN3, conversation
-from datasets import Dataset
+from datasets import Dataset, Features, Sequence, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_families import family
@@ -53,6 +53,28 @@ def test_tools_stand_beside_the_messages_or_in_json():
     # Beside a prompt that is text, these are the user's own.
     plain = example_from_dict({"id": "e", "prompt": "a", "completion": "b", "tools": "saw"})
     assert plain.metadata == {"tools": "saw"} and not plain.chat_template_kwargs
+
+
+def test_a_sequence_of_mappings_is_read_as_datasets_holds_it():
+    span = {"field": Value("string"), "start": Value("int32"), "end": Value("int32")}
+    link = {"effect": span, "causes": Sequence(span), "weight": Value("float32")}
+    turn = {"role": Value("string"), "content": Value("string")}
+    effect, cause = (
+        {"field": "messages[1].content", "start": 0, "end": 1},
+        {"field": "messages[0].content", "start": 0, "end": 1},
+    )
+    row = {"messages": TURNS, "links": [{"effect": effect, "causes": [cause], "weight": 1.0}]}
+    features = Features({"messages": Sequence(turn), "links": Sequence(link)})
+    columns = {
+        "messages": {key: [t[key] for t in TURNS] for key in turn},
+        "links": {"effect": [effect], "causes": [{key: [cause[key]] for key in span}], "weight": [1.0]},
+    }
+    held = Dataset.from_list([columns], features=features)
+    assert isinstance(held[0]["messages"], dict) and isinstance(held[0]["links"]["causes"][0], dict)
+    assert example_from_dict({"id": "e", **held[0]}) == example_from_dict({"id": "e", **row})
+    assert list(encode(held, family("byte-level"))[0]) == encode([row], family("byte-level"))[0]
+    with pytest.raises(DataError, match="expected text, or a list of messages"):
+        example_from_dict({"id": "e", "messages": {"role": ["user"], "content": []}})
 
 
 def test_text_in_parts_is_joined():

@@ -25,7 +25,7 @@ from datasets.fingerprint import Hasher
 from cattune import alignment, alignment_report, examples, published, records, supervision
 from cattune.alignment import fast_backend
 from cattune.alignment_report import AlignmentReport
-from cattune.data import messages
+from cattune.data import fields, messages
 from cattune.errors import DataError
 from cattune.examples import Example
 from cattune.formats import rows
@@ -216,7 +216,7 @@ def _digest(name: str) -> int:
 def _fingerprint(dataset: Dataset, tokenizer: Any, settings: Mapping[str, Any]) -> str:
     """Names the result in the cache of `datasets`: the same data, tokenizer, settings and code give the same name."""
     fast_backend(tokenizer)  # sets truncation and padding as they will be: older versions of `datasets` hash them too
-    data_model = (examples, messages, published, records, rows)
+    data_model = (examples, fields, messages, published, records, rows)
     modules = (
         sys.modules[__name__],
         alignment,

@@ -34,7 +34,7 @@ def mapping(value: Any, where: Place, keys: Sequence[str]) -> dict[str, Any]:
 def list_of(record: Mapping[str, Any], key: str, where: Place) -> Sequence[Any]:
     """The list of a key; an empty one where the key is missing."""
     value = record.get(key, [])
-    if not is_list(value):
+    if not is_list(value) and not is_list(value := rows_of(value)):
         raise DataError(f"{at_place(where)}: {key!r} must be a list, got {shown(value)}")
     items: Sequence[Any] = value
     return items
@@ -43,6 +43,19 @@ def list_of(record: Mapping[str, Any], key: str, where: Place) -> Sequence[Any]:
 def is_list(value: Any) -> bool:
     """Whether a value is a sequence and no text."""
     return type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+
+
+def rows_of(value: Any) -> Any:
+    """A mapping of lists as the list of mappings that it stands for, as `datasets` has a `Sequence` of mappings.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(value, Mapping) or not value or not all(map(is_list, value.values())):
+        return value
+    columns = list(value.values())
+    if len({len(column) for column in columns}) > 1:
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def text_of(record: Mapping[str, Any], key: str, where: Place) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cattune.data.fields import from_json, is_list, mapping, text_of
+from cattune.data.fields import from_json, is_list, mapping, rows_of, text_of
 from cattune.errors import DataError
 from cattune.examples import MESSAGE_KEYS, Message
 from cattune.io import shown
@@ -18,6 +18,7 @@ _CALLS = ("tool_calls", "function_call", "tool_call_id")
 
 def read_messages(value: Any, where: str) -> tuple[Message, ...]:
     """The messages of a list, each checked."""
+    value = rows_of(value)
     if not is_list(value) or not value:
         raise DataError(f"{where}: expected text, or a list of messages that is not empty, got {shown(value)}")
     return tuple(_message(message, f"{where}, message {i}") for i, message in enumerate(value))

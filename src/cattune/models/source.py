@@ -93,7 +93,7 @@ class Source:
         inner = {file.parent.name for file in Path(self.path).glob("*/*config.json") if file.name in _CONFIGS}
         if not inner or self.has(*_CONFIGS):
             return "expected what save_pretrained writes"
-        return f"there is none in the folder itself; name one of those in it: {listed(sorted(inner))}"
+        return f"there is none in the folder itself; name one of those in it: {listed(sorted(inner), 4)}"
 
 
 def locate(name: str | os.PathLike[str], what: str, trust_remote_code: bool = False) -> Source:
