@@ -50,9 +50,16 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace --out where it exists; to go on with one needs no --overwrite"
     )
     add("--store", metavar="FILE", help="keeps the replies (default: the name of --out with .store behind it)")
+    _add_assistant(parser)
+    _add_speed(parser)
+    _add_what_is_asked(parser)
+    _add_how_much(parser)
+    found: argparse.ArgumentParser = parser
+    return found
 
-    where = parser.add_argument_group("the assistant")
-    add = where.add_argument
+
+def _add_assistant(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the assistant").add_argument
     add("--base-url", metavar="URL", help="an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     add(
         "--api-key-env",
@@ -76,6 +83,22 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     add("--local", action="store_true", help="--model is a folder with a transformers model, run in this process")
     add("--trust-remote-code", action="store_true", help="--local: let code that the model's folder brings along run")
     add(
+        "--thought-tags",
+        nargs=2,
+        metavar=("OPEN", "CLOSE"),
+        help="what stands around the model's thoughts, where that is none of the usual tags, such as <think> </think>",
+    )
+    add(
+        "--max-output-tokens",
+        type=int,
+        metavar="N",
+        help="the most tokens of a reply (default: enough for what the prior allows)",
+    )
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how fast").add_argument
+    add(
         "--concurrency",
         type=int,
         default=16,
@@ -98,21 +121,10 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         help="seconds for a reply from its first byte on, however steadily it comes (default: 4 x --timeout)",
     )
     add("--max-retries", type=int, default=8, metavar="N", help="how often a request is sent again (default: 8)")
-    add(
-        "--thought-tags",
-        nargs=2,
-        metavar=("OPEN", "CLOSE"),
-        help="what stands around the model's thoughts, where that is none of the usual tags, such as <think> </think>",
-    )
-    add(
-        "--max-output-tokens",
-        type=int,
-        metavar="N",
-        help="the most tokens of a reply (default: enough for what the prior allows)",
-    )
 
-    what = parser.add_argument_group("what is asked (default: what the prior's options say)")
-    add = what.add_argument
+
+def _add_what_is_asked(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is asked (default: what the prior's options say)").add_argument
     add(
         "--answer-first",
         type=int,
@@ -121,8 +133,9 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("--repair", type=int, choices=(0, 1), help="ask once more where a reply has no link for the answer")
 
-    how = parser.add_argument_group("how much")
-    add = how.add_argument
+
+def _add_how_much(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how much").add_argument
     add("--limit", type=int, metavar="N", help="only the first N examples")
     add("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="USD for a million tokens of prompts, of replies")
     add("--budget", type=float, metavar="USD", help="stop before all replies in the store cost more; needs --price")
@@ -135,8 +148,6 @@ def add_options(subparsers: Any) -> argparse.ArgumentParser:
         help="write the requests for a provider's batch queue, or read its results",
     )
     add("--json", action="store_true", help="print the summary to stdout")
-    found: argparse.ArgumentParser = parser
-    return found
 
 
 def check_options(args: argparse.Namespace) -> None:
