@@ -110,7 +110,13 @@ def test_no_form_at_all() -> None:
 def test_a_server_that_breaks_over_the_form() -> None:
     run = Run(lambda n, request: refused(500, "Internal Server Error") if form_of(request) == SCHEMA else good())
     assert run.answers == [FINE] * 3
-    assert run.forms == [SCHEMA, SCHEMA, SCHEMA, OBJECT, OBJECT, OBJECT]
+    assert run.forms == [SCHEMA, SCHEMA, OBJECT, OBJECT, OBJECT]
+
+
+def test_a_server_that_breaks_over_any_form() -> None:
+    run = Run(lambda n, request: refused(500, "Internal Server Error") if form_of(request) else good())
+    assert run.answers == [FINE] * 3
+    assert run.forms == [SCHEMA, SCHEMA, OBJECT, None, None, None]
 
 
 def test_a_server_that_says_that_it_breaks_over_the_form() -> None:

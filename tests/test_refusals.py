@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cattune.annotation.assistant.blotting import without_secret
+from cattune.annotation.assistant.endings import ending
 from cattune.annotation.assistant.error_body import parsed, read_refusal
 from cattune.annotation.assistant.refusals import (
     Meaning,
@@ -234,6 +235,7 @@ CASES: list[tuple[str, int, Any, Meaning]] = [
         OTHER,
     ),
     ("a form", 400, error("This model does not support response format `json_schema`"), OTHER),
+    ("a form, with a model's code", 400, error("m does not support json_schema", code="model_not_supported"), OTHER),
     ("a form, of a length", 400, error("Invalid schema for response_format: too many tokens in enum"), OTHER),
     ("FastAPI", 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs"}]}, OTHER),
 ]
@@ -309,6 +311,17 @@ def test_no_credit_for_a_while() -> None:
 )
 def test_where_the_message_is(body: Any, message: str) -> None:
     assert read_refusal(400, body, KEY).message == message
+
+
+def test_an_empty_body_is_told_by_its_status() -> None:
+    assert read_refusal(407, "", KEY).message == "Proxy Authentication Required"
+    assert read_refusal(418, {}, KEY).message == "{}"
+    assert read_refusal(555, "", KEY).message == ""
+
+
+def test_a_proxy_that_wants_a_password() -> None:
+    said = ending(read_refusal(407, "", KEY), False, "m", "KEY", True)
+    assert said is not None and "a proxy that wants a name and a password" in said
 
 
 def test_the_wait_that_a_body_asks_for() -> None:

@@ -18,6 +18,8 @@ def ending(refusal: Refusal, answered: bool, model: str, key_variable: str, has_
     """What a refusal that holds for every request says about the assistant; None where it may hold for one alone."""
     status, said = refusal.status, refusal.message
     about = meaning(refusal, answered)
+    if status == 407:
+        return f"is behind a proxy that wants a name and a password in its address (status {status}: {said})"
     if about is Meaning.MONEY:
         return f"says that the account has no credit or quota left ({said}); what was answered is stored"
     if about is Meaning.KEY and not has_key:

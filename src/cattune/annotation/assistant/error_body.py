@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from cattune.annotation.assistant.blotting import whole, without_masked, without_secret
 
@@ -34,6 +35,7 @@ WEB_PAGE = "a web page:"
 _MOST_OF_A_PAGE = 4_000
 _TITLE = re.compile(r"<title[^>]*>([^<]+)", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>?")
+_PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
@@ -74,7 +76,7 @@ def read_refusal(status: int, body: object, secret: str, wait_s: float | None = 
     said = "; ".join(dict.fromkeys(filter(None, map(_said, levels))))
     if not said:
         said = in_words(body) if isinstance(body, str) else as_words(body)
-    said = " ".join(without_secret(whole(said), secret).split())
+    said = " ".join(without_secret(whole(said), secret).split()) or _PHRASES.get(status, "")
     shown = without_masked(said[: 2 * MOST_SHOWN], secret)[:MOST_SHOWN]
     codes = [name for level in levels for name in _codes(level)] + _CODE_IN_WORDS.findall(said)
     code = next((as_words(level["code"]) for level in levels if level.get("code")), "")

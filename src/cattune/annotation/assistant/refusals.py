@@ -158,7 +158,7 @@ def meaning(refusal: Refusal, answered: bool = False) -> Meaning:
         return Meaning.DECLINED
     if has(_KEY):
         return Meaning.KEY
-    if has(_MODEL):
+    if has(_MODEL) and not names_form(refusal):
         return Meaning.MODEL
     if has(_RATE) or has(_EXHAUSTED):
         return Meaning.WAIT

@@ -55,7 +55,7 @@ class WayFinder:
         Args:
             walk: the request's.
             refusal: what it got.
-            tries: how often it was tried.
+            tries: how often it was tried before.
             is_answered: whether the server has answered any request.
         """
         if self._works and self._way not in (walk.first, walk.way) and refuses_format(refusal):
@@ -73,7 +73,7 @@ class WayFinder:
         """The way to try next, and its base, if the one that was tried may be to blame for a refusal."""
         if meaning(refusal) is Meaning.WAIT and not names_form(refusal):
             # A server that breaks over the form does not say so; one that is busy says 429 or 503.
-            if is_answered or refusal.status != 500 or tries < TRIES_IN_ONE_WAY:
+            if is_answered or refusal.status != 500 or tries + 1 < TRIES_IN_ONE_WAY:
                 return None
             refusal = replace(refusal, status=501)
         by_trying = not self._works and self._walks < WALKS_AT_THE_START
