@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,12 @@ def test_models_one_level_deeper_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="expected what save_pretrained writes$"):
         load_model(tmp_path)
+
+
+def test_files_that_may_not_be_read_are_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(base, tmp_path / "mine")
+    (tmp_path / "mine" / "model.safetensors").unlink()  # what transformers sees of a file that it may not read
+    (tmp_path / "mine" / "model.safetensors").symlink_to("nowhere")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).exists())  # root may read everything
+    with pytest.raises(ConfigError, match="you may not read model.safetensors: change the permissions"):
+        load_model(tmp_path / "mine")

@@ -90,6 +90,9 @@ class Source:
 
     def _advice(self) -> str:
         """What to name instead; in a run's folder that was never finished, the models are one level deeper."""
+        files = [Path(self.path), *Path(self.path).glob("*")]
+        if closed := [file.name for file in files if not os.access(file, os.R_OK)]:
+            return f"you may not read {listed(closed, 4)}: change the permissions"
         inner = {file.parent.name for file in Path(self.path).glob("*/*config.json") if file.name in _CONFIGS}
         if not inner or self.has(*_CONFIGS):
             return "expected what save_pretrained writes"
