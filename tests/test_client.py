@@ -388,6 +388,36 @@ def test_an_answer_that_was_broken_off_is_none(named: str) -> None:
         read_answer(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
 
 
+def events(*pieces: Any, end: str = "data: [DONE]\n\n") -> str:
+    return "".join(f"data: {json.dumps(piece, ensure_ascii=False)}\r\n\r\n" for piece in pieces) + end
+
+
+def piece(content: str | None, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": content}, "finish_reason": reason}], **more}
+
+
+def test_an_answer_that_is_streamed_though_it_was_not_asked_for() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    body = events(piece(None), piece("a\u2028"), piece("b"), piece(None, "stop"), {"choices": [], "usage": usage})
+    for stream in (body, f": keep-alive\n\n{body}", f"event: message\n{body}", body.replace("data: ", "data:")):
+        assert read_answer(stream) == Answer("a\u2028b", "stop", 9, 2)
+    assert read_answer(events(piece("a", "length"), end="")).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "body", [events(piece("a"), end=""), events(piece("a"))[:30], "data: []", "event: ping\n", ":"]
+)
+def test_a_stream_that_is_cut_off_is_no_answer(body: str) -> None:
+    with pytest.raises(BadPayload, match="stream of events"):
+        read_answer(body)
+
+
+def test_an_error_in_a_stream_is_a_refusal() -> None:
+    refusal = read_answer(events(piece("a"), {"error": {"code": 429, "message": "slow down"}}))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.message) == (429, "slow down")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.sampled_from(["choices", "message", "usage", "code"]), values),
@@ -397,7 +427,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_no_body_breaks_the_reader(value: Any) -> None:
     body = json.dumps(value)
-    for text in (body, body[:-1], json.dumps({"choices": [{"message": value}], "usage": value})):
+    for text in (body, body[:-1], json.dumps({"choices": [{"message": value}], "usage": value}), events(value)):
         with suppress(BadPayload):
             assert isinstance(read_answer(text), Answer | Refusal)
     refusal = read_refusal(400, value, KEY)

@@ -16,6 +16,7 @@ from typing import Any
 
 from cattune.annotation.assistant.blotting import whole, without_secret
 from cattune.annotation.assistant.error_body import Refusal, as_words, in_words, parsed, read_refusal
+from cattune.annotation.assistant.event_stream import is_stream, joined
 from cattune.annotation.assistant.refusals import is_out_of_money, is_retried, refuses_format
 
 __all__ = [
@@ -88,7 +89,7 @@ def read_answer(body: str, secret: str = "") -> Answer | Refusal:
         BadPayload: it is not JSON, or holds no choice.
     """
     try:
-        payload = json.loads(body)
+        payload = joined(body) if is_stream(body) else json.loads(body)
         if isinstance(payload, dict | list) and (refusal := _refusal(payload, secret)) is not None:
             return refusal
         choice = payload["choices"][0]
@@ -137,8 +138,8 @@ def _what_else(body: str) -> str:
     start = body.lstrip()[:200]
     if not start:
         return "the body is empty"
-    if start.startswith(("data:", "event:", ": ")):
-        return f"the body is a stream of events, which was not asked for: {start!r}"
+    if is_stream(start):
+        return f"the body is a stream of events that is none of an answer, or is cut off: {start!r}"
     if start.startswith("<"):
         return f"the body is {in_words(body)[:200]}"
     return f"the body is no chat completion: {start!r}"
