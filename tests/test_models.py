@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from training import EXAMPLES, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -338,3 +341,36 @@ def test_files_that_may_not_be_read_are_named(base: Path, tmp_path: Path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).exists())  # root may read everything
     with pytest.raises(ConfigError, match="you may not read model.safetensors: change the permissions"):
         load_model(tmp_path / "mine")
+
+
+class TestWeights:
+    @pytest.fixture
+    def changed(self, base: Path, tmp_path: Path) -> Callable[..., Path]:
+        """A copy of the model with other weights, other settings, or both."""
+
+        def change(weights: Callable[[dict[str, Any]], object] = len, **settings: Any) -> Path:
+            folder = tmp_path / "changed"
+            shutil.copytree(base, folder)
+            tensors = load_file(folder / "model.safetensors")
+            weights(tensors)
+            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(config | settings))
+            return folder
+
+        return change
+
+    def test_a_missing_one_is_no_random_one(self, changed: Callable[..., Path]) -> None:
+        name = "model.layers.0.mlp.up_proj.weight"
+        with pytest.raises(ConfigError, match=f"lacks 1 weight of LlamaForCausalLM: .*{re.escape(name)}.*random"):
+            load_model(changed(lambda tensors: tensors.pop(name)))
+
+    def test_another_size_is_named(self, changed: Callable[..., Path]) -> None:
+        with pytest.raises(
+            ConfigError, match=r"has \d+ weights of other sizes than its config.json says, for instance"
+        ):
+            load_model(changed(intermediate_size=8))
+
+    def test_one_without_a_place_is_told(self, changed: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+        load_model(changed(lambda tensors: tensors.update(extra=torch.zeros(1))))
+        assert "1 weight in its files has no place in LlamaForCausalLM: extra" in caplog.text

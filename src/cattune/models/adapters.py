@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
 from cattune.models.source import NotThereError, Source, locate
+from cattune.models.weights import load_weights
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -91,14 +92,14 @@ def load_adapter(source: Source, trainable: bool, **options: Any) -> PreTrainedM
     Raises:
         ConfigError: the base model or the adapter is not there, cannot be read, or the two do not fit.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
 
     config = read_config(source)
     base_source = base_of(source, config)
     if config.revision is not None and not base_source.is_folder:
         options["revision"] = config.revision
     try:
-        base = base_source.load(AutoModelForCausalLM, "base model", **options)
+        base = load_weights(base_source, "base model", **options)
     except NotThereError as error:
         raise _missing(source, base_source.name, error) from error
     from peft import PeftModel

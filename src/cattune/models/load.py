@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cattune.models import adapters
 from cattune.models.source import locate
+from cattune.models.weights import load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,14 +50,11 @@ def load_model(
         trainable: whether an adapter is to be trained further.
 
     Raises:
-        ConfigError: there is none, it cannot be read, or it brings code that may not run.
+        ConfigError: there is none, it cannot be read, lacks weights, or brings code that may not run.
     """
-    from transformers import AutoModelForCausalLM
-
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     options["dtype"] = dtype or "auto"
     source = locate(name, "model", trust_remote_code)
     if adapters.is_adapter(source):
         return adapters.load_adapter(source, trainable, **options)
-    model: PreTrainedModel = source.load(AutoModelForCausalLM, "causal language model", **options)
-    return model
+    return load_weights(source, "causal language model", **options)
