@@ -54,6 +54,7 @@ TAGS = [
     ("<inner_monologue>", "</inner_monologue>"),
     ("<seed:think>", "</seed:think>"),
     ("<longcat_think>", "</longcat_think>"),
+    ("<deepThinking>", "</deepThinking>"),
     ("<|think|>", "<|/think|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),

@@ -33,7 +33,7 @@ _PAIRS: tuple[ThoughtTags, ...] = (
 )
 # Others write a word in angle brackets: <think>, <seed:think>, <longcat_think>, <|START_THINKING|>, <|end_of_thought|>.
 _WORDS = ("think", "thought", "reason", "analysis", "reflection", "scratchpad", "monologue")
-_NAME = rf"(?:\w{{1,20}}[:_])?(?:{'|'.join(_WORDS)})(?:ing|s)?"
+_NAME = rf"(?:\w{{1,20}}:)?\w{{0,20}}(?:{'|'.join(_WORDS)})(?:ing|s)?"
 _CLOSES = rf"(?:[<◁]|&lt;)[|｜]?\s*(?:/|end[_▁](?:of[_▁])?)\s*{_NAME}\s*[|｜]?(?:[>▷]|&gt;)"
 _OPENS = rf"(?:[<◁]|&lt;)[|｜]?\s*(?:(?:begin|start)[_▁](?:of[_▁])?)?{_NAME}(?:\s[^<>]{{0,200}})?[|｜]?(?:[>▷]|&gt;)"
 # gpt-oss, with its special tokens and without.
