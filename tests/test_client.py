@@ -418,6 +418,35 @@ def test_an_error_in_a_stream_is_a_refusal() -> None:
     assert (refusal.status, refusal.message) == (429, "slow down")
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "expected"),
+    [
+        ("it broke", 500, Meaning.WAIT),
+        ("Invalid API key", 400, Meaning.KEY),
+        ({"message": "no", "code": "content_filter"}, 400, Meaning.DECLINED),
+        ({"message": "no", "code": "rate_limit_exceeded"}, 429, Meaning.WAIT),
+        ({"message": "no", "code": "insufficient_quota"}, 400, Meaning.MONEY),
+        ({"message": "no", "code": 402}, 402, Meaning.MONEY),
+        ({"message": "no", "code": "502"}, 502, Meaning.WAIT),
+        ({"message": "no", "code": 1008}, 500, Meaning.WAIT),
+    ],
+)
+def test_an_error_with_a_status_of_success(error: Any, status: int, expected: Meaning) -> None:
+    for body in ({"error": error}, {"choices": [{"error": error}]}, [{"error": error}]):
+        refusal = read_answer(json.dumps(body))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.status, meaning(refusal)) == (status, expected)
+
+
+def test_what_else_says_why_there_is_no_answer() -> None:
+    refusal = read_answer('{"detail": "Not authenticated"}')
+    assert isinstance(refusal, Refusal)
+    assert refusal.message == "Not authenticated"
+    for body, said in (("", "is empty"), ("<title>Sign in</title>", "is a web page: Sign in"), ("[]", "no chat")):
+        with pytest.raises(BadPayload, match=said):
+            read_answer(body)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.sampled_from(["choices", "message", "usage", "code"]), values),

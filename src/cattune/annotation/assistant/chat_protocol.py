@@ -11,13 +11,13 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cattune.annotation.assistant.blotting import whole, without_secret
 from cattune.annotation.assistant.error_body import Refusal, as_words, in_words, parsed, read_refusal
 from cattune.annotation.assistant.event_stream import is_stream, joined
-from cattune.annotation.assistant.refusals import is_out_of_money, is_retried, refuses_format
+from cattune.annotation.assistant.refusals import Meaning, is_out_of_money, is_retried, meaning, refuses_format
 
 __all__ = [
     "LENGTH",
@@ -156,9 +156,12 @@ def _refusal(payload: Any, secret: str) -> Refusal | None:
         error = payload.get("detail") or payload.get("message")
     if not error:
         return None
-    code = error.get("code") if isinstance(error, dict) else None
-    status = int(str(code)) if str(code).isdecimal() and len(str(code)) == 3 else 500
-    return read_refusal(status if 400 <= status < 600 else 500, {"error": error}, secret)
+    code = str(error.get("code") if isinstance(error, dict) else None)
+    if code.isdecimal() and 400 <= int(code[:4]) < 600:
+        return read_refusal(int(code), {"error": error}, secret)
+    refusal = read_refusal(400, {"error": error}, secret)
+    status = {Meaning.OTHER: 500, Meaning.WAIT: 429}.get(meaning(refusal), 400)
+    return replace(refusal, status=status)
 
 
 def _arguments(message: Any) -> str:
