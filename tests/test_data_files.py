@@ -255,13 +255,13 @@ HARMFUL = [
 @pytest.mark.parametrize(("text", "message"), HARMFUL, ids=range(len(HARMFUL)))
 def test_yaml_that_cannot_be_walked_is_refused(text: str, message: str) -> None:
     for read in (load_yaml, compose_yaml):
-        started = time.perf_counter()
+        started = time.process_time()
         if message:
             with pytest.raises(ConfigError, match=rf"^x\.yaml(, line \d+)?: not valid YAML: .*({message})"):
                 read(text, "x.yaml")
         else:
             read(text, "x.yaml")
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("text", ["[" + "a, " * 200 + "]", "a: b\n" * 200, "[" + "[[]], " * 99 + "]", "- a\n" * 200])

@@ -334,11 +334,11 @@ def test_nothing_but_a_reply_error_is_raised(text: str) -> None:
     ],
 )
 def test_a_hostile_reply_costs_little_time(unit: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (unit * (MOST_CHARACTERS // len(unit)), '{"' + unit * (MOST_CHARACTERS // len(unit) - 2), unit * 10**7):
         with pytest.raises(ReplyError):
             read_reply(text, TAG)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_objects_are_found_in_order_and_whole() -> None:

@@ -167,8 +167,8 @@ def test_whatever_is_thought_the_answer_is_read(thought: str) -> None:
 
 @pytest.mark.parametrize("unit", ["</think>", "<think>", '{"</think>', '{"a":1}<think>', '{"a":</think>"', "< ", "<|"])
 def test_hostile_thoughts_cost_little_time(unit: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert isinstance(outcome(unit * (MOST_CHARACTERS // len(unit))), str)
     in_arguments = json.dumps({"name": "links", "arguments": reply(unit * (MOST_CHARACTERS // 2 // len(unit)))})
     assert outcome(in_arguments) == [unit * (MOST_CHARACTERS // 2 // len(unit))]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

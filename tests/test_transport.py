@@ -176,7 +176,7 @@ def test_a_reply_that_drips_is_given_up() -> None:
     assert caught.value.reason == "too slow"
     assert "0.4 s after it began (--reply-timeout)" in caught.value.detail
     assert len(server.requests) == 1
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5  # the server would go on for 6 s
 
 
 def slow(handler: Handler) -> None:
