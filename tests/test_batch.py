@@ -132,6 +132,10 @@ ERRORS = {
         "response": {"status_code": 400, "body": {"error": {"message": "too long"}}},
         "error": None,
     },
+    "batch: status 500": lambda request: {
+        "custom_id": request["custom_id"],
+        "response": {"status_code": 200, "body": {"error": "it broke"}},
+    },
     "malformed response": lambda request: {
         "custom_id": request["custom_id"],
         "response": {"status_code": 200, "body": {}},

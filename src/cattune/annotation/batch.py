@@ -186,6 +186,6 @@ def _result(key: bytes, record: Mapping[str, Any]) -> Reply | Failure:
     except BadPayload as error:
         return Failure(key, "malformed response", str(error), raw)
     if isinstance(answer, Refusal):
-        reason = answer.code or (f"status {status}" if status is not None else "batch error")
+        reason = answer.code or (f"status {answer.status}" if answer.status else "batch error")
         return Failure(key, f"batch: {reason}", answer.message, raw)
     return Reply(answer.text, answer.finish_reason, answer.prompt_tokens or 0, answer.completion_tokens or 0)
