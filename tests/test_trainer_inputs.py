@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,14 @@ import torch
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from training import EXAMPLES, make_examples, make_model, make_tokenizer, settings
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    TrainingArguments,
+)
 
 from cattune.errors import AlignmentError, CattuneError, ConfigError, DataError
 from cattune.examples import CausalLink, Span
@@ -209,3 +217,29 @@ def test_a_loss_of_the_callers_own_is_kept(tokenizer: PreTrainedTokenizerFast, t
     trainer = CATTrainer(model, args, train_dataset=data, processing_class=tokenizer, compute_loss_func=loss)
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == 5
+
+
+@pytest.mark.parametrize("as_given", [list, lambda examples: Dataset.from_list([*map(example_to_dict, examples)])])
+class TestFit:
+    """A token or a position that the model has no embedding for is found before training."""
+
+    def refused(self, model: Any, tokenizer: Any, folder: Path, data: Any, message: str) -> None:
+        for name, where in (("train_dataset", "the training set"), ("eval_dataset", "the evaluation set 'eval'")):
+            with pytest.raises(ConfigError, match=f"{where} has {message}"):
+                CATTrainer(model, settings(folder), processing_class=tokenizer, **{name: data})
+
+    def test_tokens(self, as_given: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+        wide = copy.deepcopy(tokenizer)
+        wide.add_tokens(["zebra"])
+        data = as_given([*TEST, replace(TEST[0], id="new", prompt="zebra ", links=())])
+        known = len(tokenizer)
+        self.refused(make_model(tokenizer), wide, tmp_path, data, f"token id {known} .'zebra'.*knows ids below {known}")
+        CATTrainer(make_model(wide), settings(tmp_path), train_dataset=data, processing_class=wide)
+
+    def test_positions(self, as_given: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=1, n_head=2))
+        data = as_given([*TEST, replace(TEST[0], id="long", prompt="red " * 80, links=())])
+        self.refused(model, tokenizer, tmp_path, data, "an example of 8. tokens, and GPT2LMHeadModel has 64 positions")
+        for other, examples in ((model, as_given(TEST)), (make_model(tokenizer), data)):  # rotary positions go on
+            other.config.max_position_embeddings = 64
+            CATTrainer(other, settings(tmp_path), train_dataset=examples, processing_class=tokenizer)

@@ -93,9 +93,9 @@ class CATTrainer(Trainer):
         train_features, self.alignment = None, AlignmentReport()
         self.eval_alignment: dict[str, AlignmentReport] = {}
         if train_dataset is not None:
-            train_features, self.alignment = inputs.training_features(train_dataset, tokenizer, args)
+            train_features, self.alignment = inputs.training_features(train_dataset, model, tokenizer, args)
             add_stop_tokens(model, tokenizer, self.alignment.ends)
-        eval_features = inputs.evaluation_features(eval_dataset, "eval", tokenizer, args, self.eval_alignment)
+        eval_features = inputs.evaluation_features(eval_dataset, "eval", model, tokenizer, args, self.eval_alignment)
         if kwargs.get("compute_metrics") is None:
             settle_best_metric(args, eval_features, captures=self._re_attention is not None)
         if peft_config is not None:
@@ -252,7 +252,9 @@ class CATTrainer(Trainer):
                     f"there is no split {data!r}; eval_dataset has {', '.join(map(repr, self.eval_dataset))}"
                 )
             return data
-        return inputs.evaluation_features(data, name, self.processing_class, self.args, self.eval_alignment)
+        return inputs.evaluation_features(
+            data, name, self.accelerator.unwrap_model(self.model), self.processing_class, self.args, self.eval_alignment
+        )
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Adds the attention's figures to the evaluation's metrics; its loss is the cross-entropy of a token alone."""

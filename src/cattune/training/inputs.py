@@ -15,6 +15,7 @@ from cattune.config import CATConfig
 from cattune.encoding import FeatureData, encode
 from cattune.errors import AlignmentError, ConfigError, DataError
 from cattune.io import shown
+from cattune.training.fit import check_fit
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -82,16 +83,16 @@ def with_adapter(model: PreTrainedModel, config: PeftConfig, args: CATConfig) ->
 
 
 def training_features(
-    data: ExampleData, tokenizer: PreTrainedTokenizerBase, args: CATConfig
+    data: ExampleData, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CATConfig
 ) -> tuple[FeatureData, AlignmentReport]:
     """The features of a training set.
 
     Raises:
-        ConfigError: they would train nothing.
+        ConfigError: they would train nothing, or the model has no embedding for one of their tokens.
         DataError: it is no data set, or is wrong.
         AlignmentError: `strict`, and a link cannot be used.
     """
-    features, report = _features(data, "the training set", tokenizer, args)
+    features, report = _features(data, "the training set", model, tokenizer, args)
     if not len(features):
         raise ConfigError(f"the training set has no example to train on\n{report.summary()}")
     if args.gamma > 0 and not report.rows:
@@ -105,6 +106,7 @@ def training_features(
 def evaluation_features(
     data: Any,
     name: str,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     args: CATConfig,
     reports: MutableMapping[str, AlignmentReport],
@@ -114,7 +116,7 @@ def evaluation_features(
     Args:
         data: the examples; None gives None.
         name: of a set that is no dict.
-        tokenizer, args: the trainer's.
+        model, tokenizer, args: the trainer's.
         reports: gets the report on each split's links, under its name.
 
     Raises:
@@ -127,10 +129,10 @@ def evaluation_features(
         for key in data:
             if not isinstance(key, str):  # transformers would take it for the data set itself
                 raise DataError(f"the name of an evaluation set is {shown(key)}; expected text, such as {str(key)!r}")
-        return {key: evaluation_features(split, key, tokenizer, args, reports) for key, split in data.items()}
+        return {key: evaluation_features(split, key, model, tokenizer, args, reports) for key, split in data.items()}
     if data is None or _is_features(data):
         return data
-    features, reports[name] = _features(data, f"the evaluation set {name!r}", tokenizer, args)
+    features, reports[name] = _features(data, f"the evaluation set {name!r}", model, tokenizer, args)
     if not len(features):
         raise DataError(f"the evaluation set {name!r} has no example to evaluate on\n{reports[name].summary()}")
     return features
@@ -145,7 +147,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _features(
-    data: Any, name: str, tokenizer: PreTrainedTokenizerBase, args: CATConfig
+    data: Any, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CATConfig
 ) -> tuple[FeatureData, AlignmentReport]:
     try:
         with args.main_process_first(desc="alignment"):  # the other processes of this machine find it in the cache
@@ -163,6 +165,8 @@ def _features(
         if args.strict:
             raise AlignmentError(f"strict: not every causal link of {name} can be used\n{report.summary()}")
         logger.warning("not all of %s is used as it is given\n%s", name, report.summary())
+    if len(features):
+        check_fit(features, name, model, tokenizer)
     return features, report
 
 
