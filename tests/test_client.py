@@ -439,10 +439,16 @@ def test_an_error_with_a_status_of_success(error: Any, status: int, expected: Me
 
 
 def test_what_else_says_why_there_is_no_answer() -> None:
-    refusal = read_answer('{"detail": "Not authenticated"}')
-    assert isinstance(refusal, Refusal)
-    assert refusal.message == "Not authenticated"
-    for body, said in (("", "is empty"), ("<title>Sign in</title>", "is a web page: Sign in"), ("[]", "no chat")):
+    for name in ("detail", "message", "msg"):
+        refusal = read_answer(json.dumps({"code": 1001, name: "Not authenticated"}))
+        assert isinstance(refusal, Refusal)
+        assert refusal.message == "Not authenticated"
+    for body, said in (
+        ("", "is empty"),
+        ("<title>Sign in</title>", "is a web page: Sign in"),
+        ("[]", "no chat"),
+        ('{"message": {}}', "no chat"),
+    ):
         with pytest.raises(BadPayload, match=said):
             read_answer(body)
 

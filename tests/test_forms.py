@@ -329,6 +329,7 @@ def test_those_under_way_follow_the_way_that_others_found(
 def test_an_address_without_a_chat_endpoint() -> None:
     run = Run(lambda n, request: (404, {"detail": "Not Found"}, {}), 1)
     assert "is no chat endpoint: there is nothing at this address" in str(run.answers[0])
+    assert str(run.answers[0]).endswith("most addresses end in /v1")
     assert isinstance(run.answers[0], ConfigError)
 
 

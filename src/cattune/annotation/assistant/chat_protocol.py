@@ -153,7 +153,8 @@ def _refusal(payload: Any, secret: str) -> Refusal | None:
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     error = choice.get("error") if choice else payload.get("error")
     if not error and "choices" not in payload:
-        error = payload.get("detail") or payload.get("message")
+        texts = (payload.get(name) for name in ("detail", "message", "msg"))
+        error = next((text for text in texts if isinstance(text, str)), None)
     if not error:
         return None
     code = str(error.get("code") if isinstance(error, dict) else None)

@@ -46,7 +46,8 @@ def ending_at_the_start(
     """
     status, said = refusal.status, refusal.message
     if is_no_endpoint(refusal):
-        return f"is no chat endpoint: there is nothing at this address (status {status}: {said})"
+        nothing = f"is no chat endpoint: there is nothing at this address (status {status}: {said})"
+        return f"{nothing}; most addresses end in /v1"
     if status in (400, 422) and (blamed := named(refusal, parameters)):
         return f"refuses the parameter {blamed[0]!r} ({said}); {CHANGE}"
     if count < most:
