@@ -407,7 +407,8 @@ def test_the_key_is_blotted_out_before_a_message_is_cut() -> None:
 def test_a_part_of_the_key_is_blotted_out(shown: str) -> None:
     said = read_refusal(401, error(f"Incorrect API key provided: {shown}."), KEY).message
     assert said == "Incorrect API key provided: ***."
-    assert read_refusal(401, error("Wait... the abcdef"), KEY).message == "Wait... the abcdef"
+    for said in ("Wait... the abcdef", "Ask... again"):
+        assert read_refusal(401, error(said), KEY).message == said
 
 
 @pytest.mark.parametrize("key", ["", "none", "test", "EMPTY"])

@@ -24,9 +24,9 @@ def without_masked(text: str, secret: str) -> str:
 
 @lru_cache(maxsize=4)
 def _masked(secret: str) -> re.Pattern[str]:
-    first, last = re.escape(secret[:3]), re.escape(secret[-3:])
+    first, last = re.escape(secret[:2]), re.escape(secret[-3:])
     hidden = r"(?:\*{2,}|\.{3,}|…|x{4,}|X{4,})"
-    return re.compile(rf"{first}[\w-]*?{hidden}[\w-]*|{hidden}[\w-]{{0,8}}{last}(?![\w-])")
+    return re.compile(rf"(?<![\w-]){first}[\w-]*?{hidden}[\w-]*|{hidden}[\w-]{{0,8}}{last}(?![\w-])")
 
 
 @lru_cache(maxsize=4)
