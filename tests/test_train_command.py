@@ -104,6 +104,14 @@ def test_an_output_folder_that_cannot_be_is_the_users_to_change(
     assert "cannot be written: the name is too long" in capsys.readouterr().err
 
 
+def test_what_cannot_be_evaluated_is_refused_before_training(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turns = [{"role": "user", "content": "4 + 2?"}, {"role": "assistant", "content": "6"}]
+    (files / "talk.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    assert train(files, "--eval_files", f"talk={files / 'talk.jsonl'}") == 2
+    assert 'eval_files, talk: example "line-1" is a conversation' in capsys.readouterr().err
+    assert not (files / "run").exists()
+
+
 def test_peft(files: Path) -> None:
     pytest.importorskip("peft")
     assert train(files) == 0

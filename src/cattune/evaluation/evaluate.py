@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
-from cattune.evaluation.generation import SPARE_TOKENS, Completion, Progress, encode_prompts, generate_greedily
+from cattune.evaluation.generation import (
+    SPARE_TOKENS,
+    Completion,
+    Progress,
+    check_prompts,
+    encode_prompts,
+    generate_greedily,
+)
 from cattune.evaluation.scores import Scores, exact_match, majority_label, numeric_match, score
 from cattune.examples import Example
 from cattune.io import write_jsonl
@@ -158,6 +165,17 @@ def evaluate_model(
         for (example, group), (target, opening, completion) in zip(kept, texts, strict=True)
     )
     return _result(samples, by, limit, {examples[i].id: reason for i, reason in prompts.left_out.items()})
+
+
+def check_evaluation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise now what `evaluate_model` would raise after hours of training, with its default settings."""
+    prompts = encode_prompts(examples, tokenizer, chat_template_kwargs)
+    check_prompts(model, tokenizer, prompts, prompts.longest_target + SPARE_TOKENS)
 
 
 def _sample(example: Example, group: str | None, target: str, opening: str, completion: Completion) -> Sample:

@@ -166,7 +166,7 @@ def generate_greedily(
     Raises:
         ConfigError: a setting is out of range, or the model cannot generate from these prompts.
     """
-    _check(model, tokenizer, prompts, max_new_tokens, batch_size)
+    check_prompts(model, tokenizer, prompts, max_new_tokens, batch_size)
     stop_ids = prompts.stop_ids | end_ids(model) | as_ids(tokenizer.eos_token_id)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stop_ids, default=0)
     settings = GenerationConfig(
@@ -242,9 +242,18 @@ def _plain_inference(model: PreTrainedModel) -> Iterator[None]:
             module.training = was_training
 
 
-def _check(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, max_new_tokens: int, batch_size: int
+def check_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    max_new_tokens: int,
+    batch_size: int = 1,
 ) -> None:
+    """Refuse what `generate_greedily` cannot answer, or does not take.
+
+    Raises:
+        ConfigError: a setting is out of range, the model cannot generate, or has no embedding for a token or position.
+    """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"{name} is {value}; expected 1 or more")

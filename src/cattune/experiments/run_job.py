@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cattune.errors import ConfigError
+from cattune.errors import CattuneError, ConfigError
 from cattune.experiments.job import TrainJob
 from cattune.experiments.run_folder import RESULTS, claimed
 from cattune.experiments.run_identity import run_identity
@@ -79,6 +79,7 @@ def run_job(
             callbacks=stopping,
             **({"peft_config": adapter} if adapter else {}),
         )
+        _check_splits(trainer, tokenizer, splits)
         for note in start.notes if args.process_index == 0 else ():
             logger.warning("%s", note)
         run = TrainingRun(trainer, folder, start, identity, _command_to_go_on(job))
@@ -111,6 +112,17 @@ def _config(job: TrainJob) -> CATConfig:
         name = "eval_on_start" if args.eval_strategy == "no" else "eval_strategy"
         raise ConfigError(f"{name} asks for evaluations during training, on eval_files; give NAME: FILE there")
     return args
+
+
+def _check_splits(trainer: CATTrainer, tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, list[Example]]) -> None:
+    """Refuse before training what could not be evaluated after it."""
+    from cattune.evaluation.evaluate import check_evaluation
+
+    for name, examples in splits.items():
+        try:
+            check_evaluation(trainer.model, tokenizer, examples, trainer.args.chat_template_kwargs)
+        except CattuneError as error:
+            raise ConfigError(f"eval_files, {name}: {error}") from error
 
 
 def _scores(
