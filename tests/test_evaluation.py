@@ -323,6 +323,11 @@ def test_a_model_without_its_tokenizer_is_refused(pair: tuple[Any, Any], tmp_pat
         load_model(tmp_path, "cpu")
 
 
+def test_tiny_is_a_model_only_once_it_is_trained() -> None:
+    with pytest.raises(ConfigError, match="name the folder that training wrote"):
+        load_model("tiny")
+
+
 def test_an_output_folder_is_refused_before_any_work(saved: Path, tmp_path: Path) -> None:
     from cattune.cli.evaluate import run
 

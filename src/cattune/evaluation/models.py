@@ -27,6 +27,10 @@ def load_model(
     Raises:
         ConfigError: the model or the device is not there, or not what is expected.
     """
+    if name == "tiny" and not os.path.isdir(name):
+        raise ConfigError(
+            "tiny is made from scratch by training, and stored nowhere; name the folder that training wrote"
+        )
     place = pick_device(device)
     model = load.load_model(name, trust_remote_code=trust_remote_code)
     tokenizer = load.load_tokenizer(name, trust_remote_code)
