@@ -365,7 +365,7 @@ def test_a_resumed_run_stops_where_it_would_have_stopped(run: Path) -> None:
         (("--lr_scheduler_type", "warmup_stable_decay"), "num_decay_steps"),
         (("--lr_scheduler_type", "reduce_lr_on_plateau"), "eval strategy"),
         (("--gradient_accumulation_steps", "0"), "gradient_accumulation_steps is 0"),
-        (("--activation_checkpointing", "--activation_checkpointing_kwargs", "{nosuch: 1}"), "nosuch"),
+        (("--gradient_checkpointing", "--gradient_checkpointing_kwargs", "{nosuch: 1}"), "nosuch"),
         (("--dataloader_num_workers", "-1"), "num_workers"),
         (("--seed", "-1"), "Seed"),
         (("--max_steps", "0"), "max_steps is 0"),
