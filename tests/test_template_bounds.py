@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +37,16 @@ WRITES = "{{ 'a' * 2000000 }}"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cattune.rendering.bounds.TICK", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def ends() -> Iterator[None]:
+    """A template that nothing stops fails its test, and does not hang the run."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("the template went on for a minute"))
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def said(template: str, content: str = "4 and 5?") -> str:

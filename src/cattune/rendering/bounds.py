@@ -91,9 +91,7 @@ class Bounds:
                     self._inside = False
                 self._written += len(text)
                 if len(text) <= LONGEST or len(text) <= LONGEST + 8 * given():
-                    if (
-                        self._written > MEMORY // MEMORY_EACH
-                    ):  # what was written before is not this template's to answer for
+                    if self._written > MEMORY // MEMORY_EACH:  # what others wrote is not the next one's to answer for
                         self._limit_memory()
                     return text
                 why = f"it writes {len(text):,} characters"
