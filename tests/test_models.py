@@ -25,6 +25,7 @@ from cattune.evaluation.models import load_model as load_pair
 from cattune.experiments.training import load_or_build
 from cattune.loading import save_examples
 from cattune.models.adapters import with_base
+from cattune.models.embeddings import check_token_id
 from cattune.models.load import load_model, load_tokenizer
 
 TEXT = "red: 3, blue: 4, so: "
@@ -374,3 +375,24 @@ class TestWeights:
     def test_one_without_a_place_is_told(self, changed: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
         load_model(changed(lambda tensors: tensors.update(extra=torch.zeros(1))))
         assert "1 weight in its files has no place in LlamaForCausalLM: extra" in caplog.text
+
+
+WRAPPED = [
+    {},
+    {"target_modules": ["embed_tokens"]},
+    {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    {"target_modules": ["q_proj"], "trainable_token_indices": [1, 2]},
+]
+
+
+@pytest.mark.parametrize("adapter", WRAPPED, ids=lambda adapter: next(reversed(adapter), "none"))
+def test_a_token_without_an_embedding_is_told_whatever_wraps_the_table(
+    adapter: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = make_model(tokenizer)
+    known = model.get_input_embeddings().num_embeddings
+    if adapter:
+        model = get_peft_model(model, LoraConfig(**adapter))
+    check_token_id(known - 1, "a set", model, tokenizer)
+    with pytest.raises(ConfigError, match=rf"a set has token id {known} .* knows ids below {known}"):
+        check_token_id(known, "a set", model, tokenizer)

@@ -19,6 +19,7 @@ from cattune.errors import ConfigError, DataError
 from cattune.evaluation.padding import in_batches
 from cattune.examples import Example
 from cattune.io import counted, shown
+from cattune.models.embeddings import check_token_id
 from cattune.rendering import Renderer
 from cattune.rendering.stopping import as_ids, end_ids
 from cattune.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
@@ -265,12 +266,7 @@ def check_prompts(
         raise ConfigError(
             f"{kind} cannot generate text; expected a causal language model, as AutoModelForCausalLM loads"
         )
-    largest, known = max(map(max, prompts.ids)), model.get_input_embeddings().weight.shape[0]
-    if largest >= known:
-        raise ConfigError(
-            f"the tokenizer wrote token id {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), and {kind} knows "
-            f"ids below {known}: they do not belong together; give the tokenizer that the model was trained with"
-        )
+    check_token_id(max(map(max, prompts.ids)), "a prompt", model, tokenizer)
     longest, room = max(map(len, prompts.ids)), getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest + max_new_tokens > room:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Whether a model has an embedding for every token and every position that it is given.
 
-One that has not fails in the middle of an epoch, on a GPU without a word of what was wrong.
+One that has not fails in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datasets import Dataset
 from torch import nn
 
 from cattune.errors import ConfigError
+from cattune.models.embeddings import check_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,18 +36,12 @@ def check_fit(features: FeatureData, name: str, model: PreTrainedModel, tokenize
         ConfigError: a token id or a position has no embedding.
     """
     largest, longest = _extremes(features)
-    kind, known = type(model).__name__, getattr(model.get_input_embeddings(), "num_embeddings", None)
-    if known is not None and largest >= known:
-        raise ConfigError(
-            f"{name} has token id {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), and {kind} knows ids below "
-            f"{known}: give the tokenizer that the model was trained with, or, where tokens were added to it, call "
-            "model.resize_token_embeddings(len(tokenizer)) and save both"
-        )
+    check_token_id(largest, name, model, tokenizer)
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest > room and _has_table_of_positions(model, room):
         raise ConfigError(
-            f"{name} has an example of {longest} tokens, and {kind} has {room} positions; set max_length to {room}, or "
-            "leave the long examples out"
+            f"{name} has an example of {longest} tokens, and {type(model).__name__} has {room} positions; set "
+            f"max_length to {room}, or leave the long examples out"
         )
 
 
