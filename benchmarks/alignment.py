@@ -42,14 +42,14 @@ from datasets import Dataset, disable_progress_bars
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from cattune.collator import CausalCollator
-from cattune.encoding import encode
-from cattune.examples import Example
-from cattune.io import write_json
-from cattune.loading import load_examples
+from cattune.data.examples import Example
+from cattune.data.jsonl import write_json
+from cattune.data.records import example_to_dict
+from cattune.formats.loading import load_examples
 from cattune.provenance import provenance
-from cattune.records import example_to_dict
-from cattune.stg import load_game, make_split
+from cattune.supervision.collator import CausalCollator
+from cattune.supervision.dataset import encode
+from cattune.tasks.stg import load_game, make_split
 
 BATCH = 1000
 BUDGET = 0.25

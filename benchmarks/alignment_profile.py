@@ -20,13 +20,13 @@ from typing import Any
 
 from alignment import BUDGET, FILES, byte_level, log, timed, tokenize
 
-from cattune.alignment import Tokens, fast_backend
-from cattune.encoding import encode
-from cattune.examples import Example, Span
-from cattune.io import write_json
-from cattune.loading import load_examples
+from cattune.data.examples import Example, Span
+from cattune.data.jsonl import write_json
+from cattune.formats.loading import load_examples
 from cattune.provenance import provenance
-from cattune.rendering import Renderer
+from cattune.supervision.dataset import encode
+from cattune.supervision.rendering import Renderer
+from cattune.supervision.tokens import Tokens, fast_backend
 
 FILE = "mawps_train.jsonl"
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from cattune import load_examples
 from cattune.cli.progress import progress_bars
-from cattune.examples import Example
+from cattune.data.examples import Example
+from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell
 from cattune.experiments.data import GameData, draw
 from cattune.experiments.grid import run_grid
-from cattune.io import write_json
-from cattune.loading import save_examples
+from cattune.formats.loading import save_examples
 from cattune.provenance import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

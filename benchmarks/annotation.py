@@ -45,13 +45,13 @@ from pathlib import Path
 from typing import Any
 
 from cattune import Example, save_examples
-from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import build_messages, example_tag, reply_text
-from cattune.annotation.reply_form import response_format
-from cattune.io import write_json
-from cattune.phrase_search import Phrase
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.prompt import build_messages, example_tag, reply_text
+from cattune.annotation.assistant.reply_form import response_format
+from cattune.data.jsonl import write_json
+from cattune.grounding.search import Phrase
 from cattune.provenance import provenance
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 GAME, PRIOR, MODEL = "cancer_risk", "tabular_risk", "assistant"
 PARAMETERS = {"temperature": 0}
@@ -157,7 +157,7 @@ def running(folder: Path, latency: float, slots: int = 1000) -> Iterator[str]:
 
 
 def bodies(folder: Path) -> list[dict[str, Any]]:
-    from cattune.annotation.inputs import iter_examples
+    from cattune.annotation.assistant.inputs import iter_examples
 
     prior = load_prior(PRIOR)
     fixed = {"model": MODEL, **PARAMETERS, "response_format": response_format(prior)}

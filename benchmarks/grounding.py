@@ -1,4 +1,4 @@
-"""How the rules of `cattune.grounding` fare on published annotations: what they ground, and how well they choose.
+"""How the rules of `cattune.grounding.links` fare on published annotations: what they ground, and how well they choose.
 
     python benchmarks/grounding.py --data FOLDER          counts, and the choices on the `dev` part of the labels
     python benchmarks/grounding.py --data FOLDER --test   and those on the `test` part
@@ -26,9 +26,9 @@ from grounding_sample import FILES, Link, Place, Record, places, read_records
 from rich.console import Console
 from rich.table import Table
 
-from cattune.examples import CausalLink, Span
-from cattune.grounding import OCCURRENCES, ground_links
-from cattune.io import write_json
+from cattune.data.examples import CausalLink, Span
+from cattune.data.jsonl import write_json
+from cattune.grounding.links import OCCURRENCES, ground_links
 from cattune.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"

@@ -6,7 +6,7 @@ From each of the published files with worked problems the same number of links i
 one of a record, among those where the choice of an occurrence matters: the effect occurs more than once, or more than
 one occurrence of a cause stands before the end of the effect's last one. Every occurrence of an ambiguous phrase is
 printed with its number. Occurrences are whole words and numbers in one field; they are found here and not by
-`cattune.grounding`, so that what is drawn does not depend on what is measured.
+`cattune.grounding.links`, so that what is drawn does not depend on what is measured.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cattune.io import read_jsonl
-from cattune.published import _phrase, _phrases
+from cattune.data.jsonl import read_jsonl
+from cattune.formats.published import _phrase, _phrases
 
 FILES = tuple(f"{name}.jsonl" for name in ("mawps_train", "mawps_val", "svamp_train", "svamp_val", "gsm8k_val"))
 PER_FILE = 44

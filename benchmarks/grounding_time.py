@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from cattune.grounding import ground_links
-from cattune.io import write_json
+from cattune.data.jsonl import write_json
+from cattune.grounding.links import ground_links
 from cattune.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "grounding_time.json"

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from reply_mutations import EDITS, FORMS, MOST_SECONDS, check_reply
 
-from cattune.io import write_json
+from cattune.data.jsonl import write_json
 from cattune.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "mutated_replies.json"

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mutation_trials import Trial, loaded, trial
 
-from cattune.io import write_json
+from cattune.data.jsonl import write_json
 from cattune.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "mutations.json"

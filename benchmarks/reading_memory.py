@@ -23,12 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cattune.examples import Example, RefusedLink
-from cattune.grounding import CAUSE_MISSING
-from cattune.io import write_json, write_jsonl
+from cattune.data.examples import Example, RefusedLink
+from cattune.data.jsonl import write_json, write_jsonl
+from cattune.data.records import example_to_dict
+from cattune.grounding.links import CAUSE_MISSING
 from cattune.provenance import provenance
-from cattune.records import example_to_dict
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 GAME, SEED, CHUNK = "cancer_risk", 0, 1000
 COMMANDS = {

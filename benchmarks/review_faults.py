@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from faulty_system import KINDS
 from review_world import random_history
 
-from cattune.io import write_json
+from cattune.data.jsonl import write_json
 from cattune.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "review_faults.json"

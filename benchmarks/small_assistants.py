@@ -45,13 +45,13 @@ from cattune.annotation import (
     output_limit,
     response_format,
 )
-from cattune.annotation.annotate import Asker
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.batch import advance
+from cattune.annotation.assistant.annotate import Asker
+from cattune.annotation.assistant.batch import advance
+from cattune.annotation.assistant.course import Outcome
+from cattune.annotation.assistant.endpoint.limits import Limits
 from cattune.annotation.consensus.agreement import figure, resampled
 from cattune.annotation.consensus.ballots import has_failed
-from cattune.annotation.course import Outcome
-from cattune.io import write_json
+from cattune.data.jsonl import write_json
 from cattune.provenance import provenance
 
 PRIOR = "arithmetic"

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cattune.cli.progress import progress_bars
+from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell, CellResult
 from cattune.experiments.data import REPORTED_SPLITS, GameData, draw
 from cattune.experiments.grid import gap_closed, run_grid, summarize
-from cattune.io import write_json
 from cattune.provenance import provenance
 from cattune.reports.terminal import print_arms
-from cattune.stg import SIZES
+from cattune.tasks.stg import SIZES
 
 SEEDS = range(100, 103)
 PUBLISHED_SEEDS = (range(103, 106), range(106, 109), range(109, 112))

@@ -15,11 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell, run_cell
 from cattune.experiments.data import GameData
-from cattune.io import write_json
+from cattune.models.tiny import RECIPE
 from cattune.provenance import provenance
-from cattune.tiny import RECIPE
 
 SEEDS = (5, 6)
 ARMS = ("sft", "cat")
@@ -41,7 +41,7 @@ def run(variant: str, arm: str, seed: int) -> dict[str, Any]:
     import torch
     from transformers import LlamaConfig
 
-    from cattune import tiny
+    from cattune.models import tiny
 
     torch.set_num_threads(1)
     if variant == "transformers' initialisation":

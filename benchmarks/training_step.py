@@ -33,16 +33,16 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer
 
-from cattune import tiny
 from cattune.attention import MaskGroup, RowMass, RowSelection
 from cattune.attention.rows import LayerInput, row_mass
 from cattune.attention.tiles import attend_rows
-from cattune.config import CATConfig
-from cattune.io import write_json
-from cattune.objectives import div
+from cattune.data.jsonl import write_json
+from cattune.models import tiny
 from cattune.provenance import provenance
-from cattune.re_attention import group_sums
-from cattune.trainer import CATTrainer
+from cattune.training.config import CATConfig
+from cattune.training.penalties.objectives import div
+from cattune.training.penalties.re_attention import group_sums
+from cattune.training.trainer import CATTrainer
 
 CONFIGS = {
     "cpu": dict(
@@ -261,7 +261,7 @@ def measure_times(device: str, attention: str, length: int, with_maps: bool) -> 
 def in_a_process(*measured: Any) -> int:
     """`measure_memory` in a fresh process, forked from one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers", "cattune.trainer", "cattune.tiny"])
+    context.set_forkserver_preload(["torch", "transformers", "cattune.training.trainer", "cattune.models.tiny"])
     with context.Pool(1, maxtasksperchild=1) as pool:
         return pool.apply(measure_memory, measured)
 

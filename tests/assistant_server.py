@@ -32,9 +32,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from cattune.annotation.prompt import example_tag, reply_text
-from cattune.examples import Example
-from cattune.phrase_search import Phrase
+from cattune.annotation.assistant.prompt import example_tag, reply_text
+from cattune.data.examples import Example
+from cattune.grounding.search import Phrase
 
 WIRE = ("429", "429_silent", "500", "503", "408", "drop_before", "drop_after", "drop_half", "stall", "no_json")
 CONTENT = ("truncated", "malformed", "prose", "swapped", "duplicate", "empty", "refusal")

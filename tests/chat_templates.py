@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from tokenizer_families import CHATML, TRIMMING, family
 
-from cattune.examples import Example, Message
+from cattune.data.examples import Example, Message
 
 QWEN3 = """
 {%- if tools %}{{ '<|im_start|>system\\n# Tools\\n' + (tools | tojson) + '<|im_end|>\\n' }}{% endif %}

@@ -1,6 +1,6 @@
 """A system that fails, kills and interferes at a chosen step, for the review page's files.
 
-Only the doors through which `cattune.review` and `cattune.io` write are replaced: what opens a file to write, and
+Only the doors through which `cattune.review` and `cattune.data` write are replaced: what opens a file to write, and
 `os.fsync`, `os.ftruncate`, `os.pwrite`, `os.link`, `os.unlink`, `os.replace` and the exchange of two names.
 """
 
@@ -104,7 +104,7 @@ class Faults:
             return faults.do("open", lambda: Raw(path, "r+b", opener=_with(os.O_CREAT, 0o600)))
 
         doors: dict[str, Callable[..., Any]] = {
-            "cattune.io.create": create,
+            "cattune.data.atomic.create": create,
             "cattune.review.journal._open_private": open_private,
             "cattune.review.exchange.swap": lambda *names: faults.do("swap", lambda: swap(*names)),
         }

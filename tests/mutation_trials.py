@@ -26,25 +26,25 @@ import mutated_texts as texts
 from chat_templates import TEMPLATES, Templated
 from tokenizer_families import family
 
-from cattune.annotation.inputs import check_input
-from cattune.annotation.prior import check_prior, load_prior, read_prior
+from cattune.annotation.assistant.inputs import check_input
+from cattune.annotation.assistant.prior import check_prior, load_prior, read_prior
 from cattune.annotation.rules.apply import apply_rules
 from cattune.annotation.rules.file import load_rules
 from cattune.cli.main import main
+from cattune.data.examples import Example
 from cattune.data.file_kinds import GZIP
+from cattune.data.records import example_from_dict
 from cattune.data.yaml_text import read_yaml
-from cattune.encoding import encode
 from cattune.errors import LONGEST, CattuneError
-from cattune.examples import Example
 from cattune.experiments.job import TrainJob
 from cattune.experiments.settings import read_settings
+from cattune.formats.loading import load_examples, save_examples
 from cattune.formats.rows import examples_of
-from cattune.loading import load_examples, save_examples
-from cattune.records import example_from_dict
-from cattune.rendering import Renderer, Rendering
 from cattune.review.document import open_document
-from cattune.stg import load_game, make_split
-from cattune.supervision import encode_examples
+from cattune.supervision.dataset import encode
+from cattune.supervision.rendering import Renderer, Rendering
+from cattune.supervision.rows import encode_examples
+from cattune.tasks.stg import load_game, make_split
 
 SECONDS = 5.0
 MEMORY = 1 << 30
@@ -400,7 +400,7 @@ def _packaged(rng: inputs.Rng, package: str, folder: str) -> str:
 
 
 def prior(rng: inputs.Rng, folder: Path, steps: list[str], _: float) -> str:
-    path = _yaml(rng, folder, steps, _packaged(rng, "cattune.annotation", "priors"))
+    path = _yaml(rng, folder, steps, _packaged(rng, "cattune.annotation.assistant", "priors"))
     check_prior(read_prior(path))
     load_prior(path)
     return "read"
@@ -413,7 +413,7 @@ def rules(rng: inputs.Rng, folder: Path, steps: list[str], _: float) -> str:
 
 
 def game(rng: inputs.Rng, folder: Path, steps: list[str], _: float) -> str:
-    path = _yaml(rng, folder, steps, _packaged(rng, "cattune.stg", "games"))
+    path = _yaml(rng, folder, steps, _packaged(rng, "cattune.tasks.stg", "games"))
     make_split(load_game(path), "train", 20, 0)
     return "read"
 
@@ -466,11 +466,11 @@ _COMMANDS: dict[str, Callable[[inputs.Rng, Path, list[str]], list[str]]] = {
         str(_yaml(rng, folder, steps, _packaged(rng, "cattune.annotation.rules", "packaged"))),
     ],
     "prior": lambda rng, folder, steps: [
-        "prior", "check", str(_yaml(rng, folder, steps, _packaged(rng, "cattune.annotation", "priors")))
+        "prior", "check", str(_yaml(rng, folder, steps, _packaged(rng, "cattune.annotation.assistant", "priors")))
     ],
     "stg": lambda rng, folder, steps: [
         "stg", "--train-size", "9", "--validation-size", "3", "--test-size", "3", "--out", "d", "--game",
-        str(_yaml(rng, folder, steps, _packaged(rng, "cattune.stg", "games"))),
+        str(_yaml(rng, folder, steps, _packaged(rng, "cattune.tasks.stg", "games"))),
     ],
     "train": lambda rng, folder, steps: [
         "train", str(_yaml(rng, folder, steps, texts.CONFIGURATION)), "--train_file", _file(rng, folder, steps),

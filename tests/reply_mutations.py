@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from cattune.annotation.judgement import Judgement, judge
-from cattune.annotation.prompt import example_tag
-from cattune.annotation.reply import ReplyError, read_reply
-from cattune.examples import Example
+from cattune.annotation.assistant.judgement import Judgement, judge
+from cattune.annotation.assistant.prompt import example_tag
+from cattune.annotation.assistant.reply import ReplyError, read_reply
+from cattune.data.examples import Example
 
 MOST_SECONDS = 5.0
 DECOY = "zebra quagga"

@@ -21,11 +21,11 @@ from unittest.mock import patch
 from faulty_system import Faults, Killed
 
 from cattune.cli.review import _farewell, _greeting
+from cattune.data.examples import CausalLink, Example, Span
+from cattune.data.locks import FileLock
+from cattune.data.records import example_to_dict
 from cattune.errors import CattuneError
-from cattune.examples import CausalLink, Example, Span
-from cattune.loading import load_examples, save_examples
-from cattune.locks import FileLock
-from cattune.records import example_to_dict
+from cattune.formats.loading import load_examples, save_examples
 from cattune.review import edits
 from cattune.review.document import Document, open_document
 from cattune.review.journal import SUFFIX

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cattune.annotation.consensus.agreement import Agreement, Tally, _alpha, _coincidences, agreement
 from cattune.annotation.consensus.ballots import Edge, is_before, unnamed_words
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.errors import ConfigError
-from cattune.examples import CausalLink, Example, Span
 
 ANSWER = (1, 0, 1)
 BARE = Example("e", "- " * 20, "-")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_families import FAMILIES, WORDS, byte_level, family, inserted, texts
 
-from cattune.alignment import Tokens, encode_texts
+from cattune.data.examples import Span
 from cattune.errors import AlignmentError
-from cattune.examples import Span
+from cattune.supervision.tokens import Tokens, encode_texts
 
 
 def encode(text: str, tokenizer: Any, add_special_tokens: bool = True) -> Tokens:

@@ -19,26 +19,26 @@ from typing import Any
 import pytest
 
 from cattune import CausalLink, Example, load_examples, save_examples
-from cattune.annotation import annotate as annotate_module
-from cattune.annotation import course as course_module
-from cattune.annotation.annotate import BUDGET, NO_ANSWER, Annotator
-from cattune.annotation.assistant.chat_protocol import Answer
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.assistant.unanswered import NoAnswer, Unanswered
-from cattune.annotation.costs import Costs, Price
-from cattune.annotation.course import Course, Outcome, Request, Task, course
-from cattune.annotation.forecast import forecast
-from cattune.annotation.inputs import check_input, check_unchanged, iter_examples
-from cattune.annotation.output import command_key
-from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import ChatMessage, example_tag, reply_text
-from cattune.annotation.storage import writer
-from cattune.annotation.storage.store import Failure, Reply, Store
+from cattune.annotation.assistant import annotate as annotate_module
+from cattune.annotation.assistant import course as course_module
+from cattune.annotation.assistant.annotate import BUDGET, NO_ANSWER, Annotator
+from cattune.annotation.assistant.costs import Costs, Price
+from cattune.annotation.assistant.course import Course, Outcome, Request, Task, course
+from cattune.annotation.assistant.endpoint.chat_protocol import Answer
+from cattune.annotation.assistant.endpoint.limits import Limits
+from cattune.annotation.assistant.endpoint.unanswered import NoAnswer, Unanswered
+from cattune.annotation.assistant.forecast import forecast
+from cattune.annotation.assistant.inputs import check_input, check_unchanged, iter_examples
+from cattune.annotation.assistant.output import command_key
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.prompt import ChatMessage, example_tag, reply_text
+from cattune.annotation.store import writer
+from cattune.annotation.store.store import Failure, Reply, Store
 from cattune.annotation.summary import Stopped, Summary
+from cattune.data.examples import FAILED
 from cattune.errors import ConfigError, DataError
-from cattune.examples import FAILED
-from cattune.phrase_search import Phrase
-from cattune.stg import load_game, make_split
+from cattune.grounding.search import Phrase
+from cattune.tasks.stg import load_game, make_split
 
 TASK = Task(load_prior("tabular_risk"), "m", {"temperature": 0})
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 40, seed=0)

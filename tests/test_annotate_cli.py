@@ -21,12 +21,12 @@ from behaving_server import Answer, behaving, good, refused
 
 from cattune import Example, load_examples, save_examples
 from cattune.annotation import Store, load_prior, output_limit
-from cattune.annotation.prompt import example_tag
-from cattune.annotation.reply_form import OUTPUT_LIMITS
-from cattune.annotation.storage.store import Failure
+from cattune.annotation.assistant.prompt import example_tag
+from cattune.annotation.assistant.reply_form import OUTPUT_LIMITS
+from cattune.annotation.store.store import Failure
 from cattune.cli import main as cli
 from cattune.errors import ConfigError
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 KEY = "sk-test-0123456789abcdef"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENAI_API_KEY": KEY}
@@ -594,7 +594,7 @@ def test_every_request_has_a_limit_and_the_form_that_the_options_say(
         made.update(settings, schema=form["json_schema"]["schema"])
         raise ConfigError("enough")
 
-    monkeypatch.setattr("cattune.annotation.assistant.client.Assistant", assistant)
+    monkeypatch.setattr("cattune.annotation.assistant.endpoint.client.Assistant", assistant)
     for answer_first in ((), ("--answer-first", 0), ("--answer-first", 1)):
         assert annotate(folder, "http://127.0.0.1:9/v1", *options, *answer_first) == 2
         assert {key: value for key, value in made["parameters"].items() if key in OUTPUT_LIMITS} == limit
@@ -646,9 +646,9 @@ def test_a_mistake_in_the_last_line_costs_nothing(folder: Folder) -> None:
 @pytest.mark.slow
 def test_a_local_model_annotates(tmp_path: Path) -> None:
     """An untrained model: what counts is that its replies are got, stored, judged and counted."""
-    from cattune import tiny
-    from cattune.annotation.prior import load_prior
-    from cattune.annotation.prompt import build_messages
+    from cattune.annotation.assistant.prior import load_prior
+    from cattune.annotation.assistant.prompt import build_messages
+    from cattune.models import tiny
 
     folder = Folder(tmp_path, 3)
     prior = load_prior("tabular_risk")
@@ -672,8 +672,8 @@ def test_a_local_model_annotates(tmp_path: Path) -> None:
 
 
 def test_a_chat_template_that_has_no_system_turn(tmp_path: Path) -> None:
-    from cattune import tiny
     from cattune.annotation.assistant.local import LocalModel
+    from cattune.models import tiny
 
     turn = "{% for m in messages %}{% if m.role == REFUSED %}{{ raise_exception('no such role') }}{% endif %}"
     template = turn + "<{{ m.role }}>{{ m.content }}{% endfor %}"

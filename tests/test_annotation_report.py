@@ -17,13 +17,13 @@ from test_reports import Page
 
 from cattune.annotation.report import Distribution, annotation_report
 from cattune.cli import annotations as command
+from cattune.data.examples import FAILED, METHODS, OUTVOTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
-from cattune.examples import FAILED, METHODS, OUTVOTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
-from cattune.grounding import CAUSE_MISSING, EFFECT_MISSING
-from cattune.loading import load_examples, save_examples
+from cattune.formats.loading import load_examples, save_examples
+from cattune.grounding.links import CAUSE_MISSING, EFFECT_MISSING
 from cattune.reports.annotation_tables import print_join, print_report, print_rules
 from cattune.reports.annotations import finding, interval, number, render_annotations, worth
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 PROMPT = "Ann has 4 pens, and 4 hats. "
 

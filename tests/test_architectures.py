@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from cattune.attention import RowCapture, RowMass, RowSelection, inspect_rows, layer_masks
 from cattune.attention.rows import row_mass
 from cattune.errors import ConfigError
-from cattune.re_attention import ReAttention
+from cattune.training.penalties.re_attention import ReAttention
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

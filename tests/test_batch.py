@@ -13,17 +13,17 @@ import pytest
 from assistant_server import completion
 
 from cattune import Example, load_examples, save_examples
-from cattune.annotation.batch import URL, collect, read_results, write_requests
-from cattune.annotation.course import Task, course
-from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import example_tag, reply_text
-from cattune.annotation.reply_form import output_limit, response_format
-from cattune.annotation.storage.store import Store
+from cattune.annotation.assistant.batch import URL, collect, read_results, write_requests
+from cattune.annotation.assistant.course import Task, course
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.prompt import example_tag, reply_text
+from cattune.annotation.assistant.reply_form import output_limit, response_format
+from cattune.annotation.store.store import Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import main as cli
 from cattune.errors import DataError
-from cattune.phrase_search import Phrase
-from cattune.stg import load_game, make_split
+from cattune.grounding.search import Phrase
+from cattune.tasks.stg import load_game, make_split
 
 TASK = Task(load_prior("tabular_risk"), "m", {"temperature": 0})
 RESPONSE_FORMAT = response_format(TASK.prior)

@@ -16,10 +16,10 @@ from tokenizer_families import family
 
 from cattune import CATConfig, load_examples, save_examples
 from cattune.cli.main import main
-from cattune.encoding import encode
+from cattune.data.examples import Example, Message
+from cattune.data.records import example_from_dict, example_to_dict
 from cattune.errors import CattuneError, ConfigError, DataError
-from cattune.examples import Example, Message
-from cattune.records import example_from_dict, example_to_dict
+from cattune.supervision.dataset import encode
 
 TURNS = [{"role": "user", "content": "4 + 2?"}, {"role": "assistant", "content": "6"}]
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]

@@ -381,7 +381,7 @@ def test_align_honours_the_rule_for_repeated_phrases(tmp_path: Path, capsys: pyt
 
 
 def test_align_loads_a_saved_tokenizer(data: Path, tmp_path: Path) -> None:
-    from cattune.tiny import build_tokenizer
+    from cattune.models.tiny import build_tokenizer
 
     folder = tmp_path / "tokenizer"
     build_tokenizer(["Smoking: 8, Weight: 3\nAnswer: High"]).save_pretrained(folder)

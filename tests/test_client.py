@@ -18,8 +18,9 @@ from assistant_server import completion, read_log, running, write_replies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation.assistant import chat_protocol, client, endpoint
-from cattune.annotation.assistant.chat_protocol import (
+from cattune.annotation.assistant.endpoint import address as endpoint
+from cattune.annotation.assistant.endpoint import chat_protocol, client
+from cattune.annotation.assistant.endpoint.chat_protocol import (
     Answer,
     BadPayload,
     Refusal,
@@ -28,18 +29,18 @@ from cattune.annotation.assistant.chat_protocol import (
     read_refusal,
     retry_after,
 )
-from cattune.annotation.assistant.client import Assistant
-from cattune.annotation.assistant.endings import REFUSED_AT_THE_START
-from cattune.annotation.assistant.forms import Walk, Way, other_way
-from cattune.annotation.assistant.limits import Halted, Limits, Rate, estimate_tokens
-from cattune.annotation.assistant.refusals import Meaning, meaning
-from cattune.annotation.assistant.unanswered import NoAnswer, Unanswered
-from cattune.annotation.prior import load_prior
-from cattune.annotation.prompt import build_messages, example_tag
-from cattune.annotation.reply import read_reply
-from cattune.annotation.reply_form import response_format
+from cattune.annotation.assistant.endpoint.client import Assistant
+from cattune.annotation.assistant.endpoint.endings import REFUSED_AT_THE_START
+from cattune.annotation.assistant.endpoint.forms import Walk, Way, other_way
+from cattune.annotation.assistant.endpoint.limits import Halted, Limits, Rate, estimate_tokens
+from cattune.annotation.assistant.endpoint.refusals import Meaning, meaning
+from cattune.annotation.assistant.endpoint.unanswered import NoAnswer, Unanswered
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.prompt import build_messages, example_tag
+from cattune.annotation.assistant.reply import read_reply
+from cattune.annotation.assistant.reply_form import response_format
 from cattune.errors import ConfigError
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 30, seed=0)
 MESSAGES = [build_messages(load_prior("tabular_risk"), example) for example in EXAMPLES]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_families import family
 
-from cattune.collator import CausalCollator
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.errors import ConfigError
-from cattune.examples import CausalLink, Example, Span
-from cattune.supervision import encode_examples
+from cattune.supervision.collator import CausalCollator
+from cattune.supervision.rows import encode_examples
 
 PAD = 99
 

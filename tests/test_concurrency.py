@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation.assistant.concurrency import Concurrency, Sent
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.assistant.patience import Patience
+from cattune.annotation.assistant.endpoint.concurrency import Concurrency, Sent
+from cattune.annotation.assistant.endpoint.limits import Limits
+from cattune.annotation.assistant.endpoint.patience import Patience
 
 
 @dataclass

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cattune.annotation.consensus.join import Consensus, join
+from cattune.data.examples import OUTVOTED, REJECTED, CausalLink, Example, Message, RefusedLink, Span
 from cattune.errors import ConfigError, DataError
-from cattune.examples import OUTVOTED, REJECTED, CausalLink, Example, Message, RefusedLink, Span
-from cattune.grounding import CAUSE_MISSING
+from cattune.grounding.links import CAUSE_MISSING
 
 PROMPT = "Ann has 4 red pens and 2 hats. She sells 3 pens. How many? "
 WORDS = ("Ann", "has", "4", "red", "pens", "2", "hats", "sells", "3")
@@ -85,8 +85,8 @@ def test_a_joined_link_was_found_as_laxly_as_the_laxest_of_its_edges_by_the_stri
 
 
 def test_weights_reach_the_keys_of_training() -> None:
-    from cattune.supervision import encode_examples
-    from cattune.tiny import build_tokenizer, texts_of
+    from cattune.models.tiny import build_tokenizer, texts_of
+    from cattune.supervision.rows import encode_examples
 
     joined = one_each(example(link("4", "3")), example(link("4")))
     tokenizer = build_tokenizer(texts_of(joined.examples))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cattune.grounding import ground_links
+from cattune.grounding.links import ground_links
 
 Links = list[tuple[str, list[str]]]
 

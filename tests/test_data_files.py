@@ -27,10 +27,10 @@ import cattune.data.lines
 from cattune.cli.main import main
 from cattune.cli.train import read_words
 from cattune.data.file_kinds import file_kind
+from cattune.data.jsonl import read_jsonl, write_jsonl
 from cattune.data.yaml_text import compose_yaml, load_yaml, read_yaml
 from cattune.errors import ConfigError, DataError
-from cattune.io import read_jsonl, write_jsonl
-from cattune.loading import load_examples, save_examples
+from cattune.formats.loading import load_examples, save_examples
 from cattune.review.source import Source
 
 RECORDS = [{"prompt": f"{i} and 2 é", "completion": f" {i + 2}"} for i in range(3)]

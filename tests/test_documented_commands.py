@@ -21,11 +21,11 @@ from assistant_server import completion, running, write_replies
 
 from cattune import Example, Message, load_examples, save_examples
 from cattune.annotation import Store, Task, load_prior, response_format
-from cattune.annotation.batch import write_requests
-from cattune.annotation.storage.store import Failure
+from cattune.annotation.assistant.batch import write_requests
+from cattune.annotation.store.store import Failure
 from cattune.cli import main as cli
 from cattune.data.own_kinds import CONFIGURATION, GAME, PRIOR, RULES, own_kind
-from cattune.stg import load_game, make_split
+from cattune.tasks.stg import load_game, make_split
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -122,7 +122,7 @@ def published(example: Example) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that the examples read."""
-    from cattune import tiny
+    from cattune.models import tiny
 
     folder = tmp_path_factory.mktemp("documented")
     examples = make_split(load_game("cancer_risk"), "train", 12, seed=0)

@@ -21,17 +21,17 @@ from test_supervision import examples as random_examples
 from tokenizer_families import byte_level, family
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from cattune import encoding
-from cattune.alignment_report import AlignmentReport
-from cattune.config import CATConfig
-from cattune.encoding import MAX_NAMED, encode, encode_dataset
+from cattune.data.examples import CausalLink, Example, Message, RefusedLink, Span
+from cattune.data.records import example_to_dict
 from cattune.errors import AlignmentError, ConfigError, DataError
-from cattune.examples import CausalLink, Example, Message, RefusedLink, Span
+from cattune.formats.loading import load_examples
 from cattune.formats.rows import examples_of
-from cattune.loading import load_examples
-from cattune.records import example_to_dict
-from cattune.supervision import encode_examples
-from cattune.trainer import CATTrainer
+from cattune.supervision import dataset as encoding
+from cattune.supervision.dataset import MAX_NAMED, encode, encode_dataset
+from cattune.supervision.report import AlignmentReport
+from cattune.supervision.rows import encode_examples
+from cattune.training.config import CATConfig
+from cattune.training.trainer import CATTrainer
 
 TOKENIZER = family("byte-level")
 
@@ -135,7 +135,7 @@ def test_another_process_finds_what_this_one_encoded(tmp_path: Path) -> None:
     encoded, _ = encode_dataset(rows, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"))
     code = (
         "from datasets import Dataset; from transformers import AutoTokenizer\n"
-        "from cattune.encoding import encode_dataset\n"
+        "from cattune.supervision.dataset import encode_dataset\n"
         f"rows = Dataset.load_from_disk({str(tmp_path / 'rows')!r})\n"
         f"tokenizer = AutoTokenizer.from_pretrained({str(tmp_path / 'tokenizer')!r})\n"
         "print(encode_dataset(rows, tokenizer)[0].cache_files[0]['filename'])"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from behaving_server import behaving, good
 
-from cattune.annotation.assistant import endpoint
-from cattune.annotation.assistant.client import Assistant
-from cattune.annotation.assistant.endpoint import chat_url, find_address, shown_address
-from cattune.annotation.assistant.unanswered import Unanswered
-from cattune.annotation.prior import load_prior
-from cattune.annotation.reply_form import response_format
+from cattune.annotation.assistant.endpoint import address as endpoint
+from cattune.annotation.assistant.endpoint.address import chat_url, find_address, shown_address
+from cattune.annotation.assistant.endpoint.client import Assistant
+from cattune.annotation.assistant.endpoint.unanswered import Unanswered
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.reply_form import response_format
 from cattune.errors import ConfigError
 
 FORMAT = response_format(load_prior("arithmetic"))

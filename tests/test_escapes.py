@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from cattune.annotation.judgement import judge
-from cattune.annotation.prompt import example_tag
-from cattune.annotation.reading.escapes import Escapes
-from cattune.annotation.reply import MALFORMED, ReplyError, read_reply
-from cattune.examples import Example
-from cattune.grounding import CAUSE_MISSING
-from cattune.phrase_search import Phrase
+from cattune.annotation.assistant.judgement import judge
+from cattune.annotation.assistant.prompt import example_tag
+from cattune.annotation.assistant.reading.escapes import Escapes
+from cattune.annotation.assistant.reply import MALFORMED, ReplyError, read_reply
+from cattune.data.examples import Example
+from cattune.grounding.links import CAUSE_MISSING
+from cattune.grounding.search import Phrase
 
 COMMANDS = [
     r"\frac{3}{4}", r"\times 12", r"\beta = 3", r"\rho = 3", r"\nu = 3", r"\neq 3", r"\nabla f", r"\text{kg} 12",

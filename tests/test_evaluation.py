@@ -13,15 +13,15 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
-from cattune import tiny
 from cattune.cli.main import main
+from cattune.data.examples import Example, Message
 from cattune.errors import ConfigError, DataError, OutputError
 from cattune.evaluation.evaluate import PROMPT_TAIL, evaluate_model, write_samples
 from cattune.evaluation.generation import encode_prompts, generate_greedily
 from cattune.evaluation.models import load_model, pick_device
-from cattune.examples import Example, Message
-from cattune.loading import save_examples
-from cattune.supervision import generation_prefix
+from cattune.formats.loading import save_examples
+from cattune.models import tiny
+from cattune.supervision.rows import generation_prefix
 
 NAMES = ["Smoking", "Weight", "Exercise", "Hormones", "Room size"]
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from cattune.data.examples import REJECTED, CausalLink, Example, Message, RefusedLink, Span
 from cattune.errors import CattuneError, DataError
-from cattune.examples import REJECTED, CausalLink, Example, Message, RefusedLink, Span
 
 PROMPT = Span("prompt", 0, 2)
 ANSWER = Span("completion", 0, 1)
@@ -134,7 +134,7 @@ def test_errors_are_value_errors() -> None:
 
 def test_reading_data_imports_no_torch() -> None:
     code = (
-        "import sys, cattune.loading, cattune.published, cattune.records, cattune.grounding, cattune.io\n"
+        "import sys, cattune.formats.loading\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

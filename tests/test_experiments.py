@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from cattune.cli.main import main
+from cattune.data.examples import Example
 from cattune.errors import ConfigError
-from cattune.examples import Example
 from cattune.experiments.arms import ARMS, get_arm
 from cattune.experiments.cell import Cell, CellResult, run_cell
 from cattune.experiments.data import GameData, draw
 from cattune.experiments.grid import gap_closed, summarize
 from cattune.experiments.training import load_or_build, make_config
-from cattune.stg import find_record
+from cattune.tasks.stg import find_record
 
 SMALL = GameData(train=24, validation=4, test=8)
 

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from cattune.alignment_report import AlignmentReport
 from cattune.cli.main import main
-from cattune.config import CATConfig
-from cattune.durations import time_left, time_taken
 from cattune.errors import ConfigError
 from cattune.experiments.following import as_json
 from cattune.experiments.run_lines import ending, evaluation_line, opening, step_line
 from cattune.experiments.training import early_stopping, make_config
+from cattune.supervision.report import AlignmentReport
 from cattune.training.best_metric import best_evaluation, evaluation_metrics, settle_best_metric
+from cattune.training.config import CATConfig
+from cattune.wording import time_left, time_taken
 
 LOGS = {
     "loss": 3.4123,

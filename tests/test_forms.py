@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from behaving_server import FINE, Answer, Server, behaving, good, refused
 
-from cattune.annotation.assistant import client
-from cattune.annotation.assistant.chat_protocol import Answer as Answered
-from cattune.annotation.assistant.client import Assistant
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.assistant.unanswered import Unanswered
-from cattune.annotation.prior import load_prior
-from cattune.annotation.reply_form import response_format
+from cattune.annotation.assistant.endpoint import client
+from cattune.annotation.assistant.endpoint.chat_protocol import Answer as Answered
+from cattune.annotation.assistant.endpoint.client import Assistant
+from cattune.annotation.assistant.endpoint.limits import Limits
+from cattune.annotation.assistant.endpoint.unanswered import Unanswered
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.reply_form import response_format
 from cattune.errors import ConfigError
 
 RESPONSE_FORMAT = response_format(load_prior("arithmetic"))

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from cattune.attention import RowSelection, layer_masks, self_check, tiles, tiling
 from cattune.attention.rows import LayerInput, row_mass, row_probabilities
-from cattune.re_attention import ReAttention
+from cattune.training.penalties.re_attention import ReAttention
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune import grounding
+from cattune.data.examples import CausalLink, Example, RefusedLink, Span
 from cattune.errors import ConfigError
-from cattune.examples import CausalLink, Example, RefusedLink, Span
-from cattune.grounding import OCCURRENCES, Grounding, Phrase, ground_links
+from cattune.grounding import links as grounding
+from cattune.grounding.links import OCCURRENCES, Grounding, Phrase, ground_links
 
 
 def ground(

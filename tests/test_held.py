@@ -12,12 +12,12 @@ import pytest
 import torch
 from tokenizer_families import family
 
-from cattune import tiny
-from cattune.annotation.assistant.chat_protocol import Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import Answer
 from cattune.annotation.assistant.held import NotHeld, Schema
 from cattune.annotation.assistant.local import LocalModel
-from cattune.annotation.prior import load_prior
-from cattune.annotation.reply_form import response_format, schema
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.reply_form import response_format, schema
+from cattune.models import tiny
 
 pytest.importorskip("llguidance")
 

@@ -15,20 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cattune.io
+import cattune.data.jsonl
 import cattune.provenance
+from cattune.data.atomic import atomic_file, prepare_output_dir, write_text
+from cattune.data.jsonl import number_text, read_jsonl, write_json, write_jsonl
 from cattune.errors import DataError, OutputError
-from cattune.io import (
-    atomic_file,
-    number_text,
-    prepare_output_dir,
-    read_jsonl,
-    shown,
-    write_json,
-    write_jsonl,
-    write_text,
-)
 from cattune.provenance import provenance
+from cattune.wording import shown
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -244,8 +237,8 @@ class FullDisk:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("old")
-    create = cattune.io.create
-    monkeypatch.setattr("cattune.io.create", lambda *a: FullDisk(create(*a), room=100))
+    create = cattune.data.atomic.create
+    monkeypatch.setattr("cattune.data.atomic.create", lambda *a: FullDisk(create(*a), room=100))
     with pytest.raises(OutputError, match=r"x\.jsonl.*the disk is full; free some space"):
         write_jsonl(path, ({"a": i} for i in range(1000)))
     monkeypatch.undo()
@@ -310,7 +303,7 @@ def test_a_folder_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("cattune.io.create", refuse)
+    monkeypatch.setattr("cattune.data.atomic.create", refuse)
     monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(OutputError, match="no permission"):
         write_text(tmp_path / "x", "x")
@@ -415,4 +408,4 @@ def test_shown_is_short_and_printable() -> None:
     assert shown("x" * 1000) == '"' + "x" * 56 + "..."
     assert shown(object()) == "a object"
     shown("\ud800").encode()
-    assert cattune.io.shown([1] * 100).endswith("...")
+    assert cattune.wording.shown([1] * 100).endswith("...")

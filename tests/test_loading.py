@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cattune.data.examples import METHODS, REJECTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
+from cattune.data.records import example_from_dict, example_to_dict
 from cattune.errors import ConfigError, DataError
-from cattune.examples import METHODS, REJECTED, STATUSES, CausalLink, Example, Message, RefusedLink, Span
+from cattune.formats.loading import load_examples, save_examples
 from cattune.formats.rows import examples_of
-from cattune.loading import load_examples, save_examples
-from cattune.records import example_from_dict, example_to_dict
 
 EXAMPLE = Example(
     id="a",

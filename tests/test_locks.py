@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from cattune.data.locks import FileLock, Locked
 from cattune.errors import OutputError
-from cattune.locks import FileLock, Locked
 
 fcntl = pytest.importorskip("fcntl")
 
 BUSY = "the folder is in use; choose another"
 HOLDER = """\
 import sys, time
-from cattune.locks import FileLock
+from cattune.data.locks import FileLock
 lock = FileLock(sys.argv[1], "busy")
 print("held", flush=True)
 time.sleep(60)
@@ -30,7 +30,7 @@ RACE = """\
 import os, sys, time
 from pathlib import Path
 from cattune.errors import OutputError
-from cattune.locks import FileLock
+from cattune.data.locks import FileLock
 path, witness, got = Path(sys.argv[1]), Path(sys.argv[1] + ".witness"), 0
 while got < int(sys.argv[2]):
     try:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from cattune.annotation.prior import load_prior, parse_prior
+from cattune.annotation.assistant.prior import load_prior, parse_prior
 from cattune.annotation.rules.file import parse_rules
 from cattune.cli.main import main
+from cattune.data.examples import CausalLink, Example, Message, Span
+from cattune.data.records import example_from_dict, example_to_dict
 from cattune.errors import LONGEST, CattuneError, bounded
-from cattune.examples import CausalLink, Example, Message, Span
-from cattune.io import listed, shown
-from cattune.published import published_example
-from cattune.records import example_from_dict, example_to_dict
-from cattune.stg.parse import BUILT_IN, parse_game
+from cattune.formats.published import published_example
+from cattune.tasks.stg.parse import BUILT_IN, parse_game
+from cattune.wording import listed, shown
 
 LONG = "x" * 20_000
 DEEP: Any = "x"
@@ -149,7 +149,7 @@ def test_a_prior_with_hundreds_of_problems_names_the_first_and_counts_the_others
 
 def test_a_game_with_something_huge_in_it() -> None:
 
-    game = yaml.safe_load(resources.files("cattune.stg").joinpath("games", f"{BUILT_IN[0]}.yaml").read_text())
+    game = yaml.safe_load(resources.files("cattune.tasks.stg").joinpath("games", f"{BUILT_IN[0]}.yaml").read_text())
     messages = [
         check(lambda at=at, value=value: parse_game(put(game, at, value), "g.yaml"))
         for at in places(game)

@@ -23,7 +23,7 @@ from cattune.cli.main import main
 from cattune.errors import ConfigError
 from cattune.evaluation.models import load_model as load_pair
 from cattune.experiments.training import load_or_build
-from cattune.loading import save_examples
+from cattune.formats.loading import save_examples
 from cattune.models.adapters import with_base
 from cattune.models.embeddings import check_token_id
 from cattune.models.load import load_model, load_tokenizer

@@ -12,7 +12,7 @@ import pytest
 from mutation_trials import loaded, trial
 
 from cattune.errors import DataError
-from cattune.loading import load_examples
+from cattune.formats.loading import load_examples
 
 BLOCK = 50
 

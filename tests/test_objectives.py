@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cattune.errors import ConfigError
-from cattune.objectives import COVERAGE_SHARE, OBJECTIVES, RowAttention, get_objective
+from cattune.training.penalties.objectives import COVERAGE_SHARE, OBJECTIVES, RowAttention, get_objective
 
 PUBLISHED = ("hinge", "div", "div2", "nll")
 VECTORS = json.loads((Path(__file__).parent / "data" / "reattention.json").read_text())

@@ -10,13 +10,13 @@ import pytest
 from behaving_server import Answer as Answered
 from behaving_server import behaving, good, refused
 
-from cattune.annotation.assistant import client
-from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
-from cattune.annotation.assistant.client import Assistant
-from cattune.annotation.assistant.forms import Way, keeps_form
-from cattune.annotation.assistant.outage import Outage
-from cattune.annotation.prior import load_prior
-from cattune.annotation.reply_form import response_format
+from cattune.annotation.assistant.endpoint import client
+from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.assistant.endpoint.client import Assistant
+from cattune.annotation.assistant.endpoint.forms import Way, keeps_form
+from cattune.annotation.assistant.endpoint.outage import Outage
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.reply_form import response_format
 
 MESSAGES = [{"role": "user", "content": "?"}]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cattune import Example, save_examples
 from cattune.annotation import Store
-from cattune.annotation.storage.store import Reply
+from cattune.annotation.store.store import Reply
 from cattune.cli import main as cli
 from cattune.data.own_kinds import EXAMPLES, GAME, PRIOR, RULES, own_kind, top_keys
 
@@ -30,9 +30,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def write(name: str, *records: dict[str, object], indent: int | None = None) -> None:
         (folder / name).write_text("".join(json.dumps(record, indent=indent) + "\n" for record in records))
 
-    copy("prior.yaml", "annotation/priors/arithmetic.yaml")
+    copy("prior.yaml", "annotation/assistant/priors/arithmetic.yaml")
     copy("rules.yaml", "annotation/rules/packaged/cancer_risk.yaml")
-    copy("game.yaml", "stg/games/cancer_risk.yaml")
+    copy("game.yaml", "tasks/stg/games/cancer_risk.yaml")
     (folder / "train.yaml").write_text("model: tiny\ntrain_file: examples.jsonl\noutput_dir: run\n")
     save_examples(folder / "examples.jsonl", [Example("a", "p", "c"), Example("b", "q", "d")])
     save_examples(folder / "one.jsonl", [Example("a", "p", "c")])

@@ -62,7 +62,7 @@ def test_heavy_modules_are_noticed() -> None:
 
 
 def test_data_model_and_game_do_not_need_torch() -> None:
-    modules = ("errors", "examples", "io", "grounding", "published", "records", "loading", "stg")
+    modules = ("data.records", "data.jsonl", "formats.loading", "grounding", "supervision", "tasks.stg")
     code = "; ".join(f"import cattune.{name}" for name in modules)
     assert not heavy_modules_after(code) & {"torch", "transformers", "datasets"}
 

@@ -14,12 +14,12 @@ from model_families import CAPTURED, build
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from cattune.collator import CausalCollator
-from cattune.config import CATConfig
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.evaluation import padding
 from cattune.evaluation.generation import Prompts, generate_greedily
-from cattune.examples import CausalLink, Example, Span
-from cattune.trainer import CATTrainer
+from cattune.supervision.collator import CausalCollator
+from cattune.training.config import CATConfig
+from cattune.training.trainer import CATTrainer
 
 ABSOLUTE = ["gpt2", "gpt_bigcode", "biogpt", "ctrl", "bert_decoder", "gpt_neo", "openai_gpt", "opt", "xglm"]
 RECURRENT = ["recurrent_gemma", "minimax", "falcon_h1", "mamba"]

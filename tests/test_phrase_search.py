@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cattune import phrase_search
-from cattune.examples import METHODS
-from cattune.folding import fold
-from cattune.phrase_search import Found, Phrase, SearchText
+from cattune.data.examples import METHODS
+from cattune.grounding import search as phrase_search
+from cattune.grounding.folding import fold
+from cattune.grounding.search import Found, Phrase, SearchText
 
 
 def search(text: str, phrase: str, quote: str | None = None) -> Found:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation.judgement import LEADS_NOWHERE, Options
-from cattune.annotation.prior import (
+from cattune.annotation.assistant.judgement import LEADS_NOWHERE, Options
+from cattune.annotation.assistant.prior import (
     PACKAGED,
     Prior,
     ambiguous_phrases,
@@ -24,7 +24,7 @@ from cattune.annotation.prior import (
 from cattune.cli import main as cli
 from cattune.cli import prior as command
 from cattune.errors import CattuneError, ConfigError
-from cattune.phrase_search import Phrase
+from cattune.grounding.search import Phrase
 
 SMALL = """\
 name: pens

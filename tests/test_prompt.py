@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation.judgement import Options
-from cattune.annotation.prior import PACKAGED, Prior, PriorExample, load_prior
-from cattune.annotation.prompt import (
+from cattune.annotation.assistant.judgement import Options
+from cattune.annotation.assistant.prior import PACKAGED, Prior, PriorExample, load_prior
+from cattune.annotation.assistant.prompt import (
     MOST_OF_A_REPLY,
     PROMPT_VERSION,
     build_messages,
@@ -21,10 +21,10 @@ from cattune.annotation.prompt import (
     repair_messages,
     reply_text,
 )
-from cattune.annotation.reply import read_reply
-from cattune.annotation.reply_form import TOKENS_OF_THOUGHTS, output_limit, response_format, schema
-from cattune.examples import Example, Message
-from cattune.phrase_search import Phrase
+from cattune.annotation.assistant.reply import read_reply
+from cattune.annotation.assistant.reply_form import TOKENS_OF_THOUGHTS, output_limit, response_format, schema
+from cattune.data.examples import Example, Message
+from cattune.grounding.search import Phrase
 
 DIGESTS = {"1": "6e4fd6149441e2784c0e3849ccfb9f4b481f6ace8127fd38d0f383efe5cf5ec2"}
 """For each version of the prompt, what its words hash to."""

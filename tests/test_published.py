@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune import grounding, published
+from cattune.data.examples import RefusedLink, Span
+from cattune.data.jsonl import read_jsonl
 from cattune.errors import DataError
-from cattune.examples import RefusedLink, Span
-from cattune.io import read_jsonl
-from cattune.loading import load_examples
-from cattune.published import published_example
+from cattune.formats import published
+from cattune.formats.loading import load_examples
+from cattune.formats.published import published_example
+from cattune.grounding import links as grounding
 
 GAME = {"input": "Weight: 4, Smoking: 8 Answer: ", "target": "High Risk"}
 

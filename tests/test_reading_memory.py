@@ -19,11 +19,11 @@ from cattune.annotation.consensus.ballots import side_by_side
 from cattune.annotation.report import MOST_VALUES, Distribution, annotation_report
 from cattune.cli.align import _align
 from cattune.cli.main import main
+from cattune.data.examples import CausalLink, Example, RefusedLink, Span
 from cattune.data.on_disk import Grouped, SeenKeys, Shelf
 from cattune.errors import DataError
-from cattune.examples import CausalLink, Example, RefusedLink, Span
-from cattune.loading import iter_examples, load_examples, save_examples, unlinked_examples
-from cattune.tiny import build_tokenizer
+from cattune.formats.loading import iter_examples, load_examples, save_examples, unlinked_examples
+from cattune.models.tiny import build_tokenizer
 
 PROMPT = "Ann has 4 pens and buys 2 and then she has"
 LINK = CausalLink(Span("completion", 1, 2), (Span("prompt", 8, 9), Span("prompt", 24, 25)))

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cattune.annotation.assistant.blotting import without_secret
-from cattune.annotation.assistant.endings import ending
-from cattune.annotation.assistant.error_body import parsed, read_refusal
-from cattune.annotation.assistant.refusals import (
+from cattune.annotation.assistant.endpoint.blotting import without_secret
+from cattune.annotation.assistant.endpoint.endings import ending
+from cattune.annotation.assistant.endpoint.error_body import parsed, read_refusal
+from cattune.annotation.assistant.endpoint.refusals import (
     Meaning,
     is_no_endpoint,
     is_out_of_money,

@@ -20,9 +20,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizer_families import family
 
+from cattune.data.examples import CausalLink, Example, Message, Span
 from cattune.errors import AlignmentError
-from cattune.examples import CausalLink, Example, Message, Span
-from cattune.rendering import Renderer, Rendering, TemplateError, render
+from cattune.supervision.rendering import Renderer, Rendering, TemplateError, render
 
 SYSTEM_INTO_USER = (
     "{% if messages[0].role == 'system' %}{% set system = '<<' + messages[0].content + '>>\n' %}"

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune import grounding
-from cattune.annotation import reply as module
-from cattune.annotation.judgement import (
+from cattune.annotation.assistant import reply as module
+from cattune.annotation.assistant.judgement import (
     EFFECT_OUTSIDE,
     LEADS_NOWHERE,
     MOST_PROBLEMS,
@@ -24,8 +23,8 @@ from cattune.annotation.judgement import (
     anchored,
     judge,
 )
-from cattune.annotation.reading.loose_json import MOST_DEPTH, find_objects
-from cattune.annotation.reply import (
+from cattune.annotation.assistant.reading.loose_json import MOST_DEPTH, find_objects
+from cattune.annotation.assistant.reply import (
     ADVICE,
     CONTRADICTORY,
     EMPTY,
@@ -41,8 +40,9 @@ from cattune.annotation.reply import (
     ReplyError,
     read_reply,
 )
-from cattune.examples import Example, Message
-from cattune.phrase_search import Phrase
+from cattune.data.examples import Example, Message
+from cattune.grounding import links as grounding
+from cattune.grounding.search import Phrase
 
 TAG = "1f2e3d4c"
 

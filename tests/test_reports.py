@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cattune.data.atomic import write_text
 from cattune.errors import DataError
 from cattune.evaluation.intervals import stderr_of_rate, wilson
-from cattune.io import write_text
 from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
 from cattune.reports.finding import finding
 from cattune.reports.html import render_report, visible

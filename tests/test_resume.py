@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from cattune.cli.main import main
+from cattune.data.locks import FileLock
 from cattune.experiments.checkpoints import last_whole, read_checkpoint
 from cattune.experiments.run_folder import claimed
 from cattune.experiments.run_identity import differences
 from cattune.experiments.write_failures import write_failure
-from cattune.locks import FileLock
 
 STEPS = ("--max_steps", "6", "--save_strategy", "steps", "--save_steps", "2")
 

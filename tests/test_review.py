@@ -16,9 +16,9 @@ from faulty_system import kill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cattune.data.examples import OUTVOTED, REJECTED, CausalLink, Example, Message, RefusedLink, Span
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
-from cattune.examples import OUTVOTED, REJECTED, CausalLink, Example, Message, RefusedLink, Span
-from cattune.loading import load_examples, save_examples
+from cattune.formats.loading import load_examples, save_examples
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cattune.examples import REJECTED, CausalLink, Example, RefusedLink, Span
-from cattune.loading import load_examples, save_examples
+from cattune.data.examples import REJECTED, CausalLink, Example, RefusedLink, Span
+from cattune.formats.loading import load_examples, save_examples
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("starlette")

@@ -14,9 +14,9 @@ import pytest
 from faulty_system import Faults, kill
 
 from cattune.cli.review import _farewell, _greeting
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.errors import ConfigError, DataError, OutputError
-from cattune.examples import CausalLink, Example, Span
-from cattune.loading import load_examples, save_examples
+from cattune.formats.loading import load_examples, save_examples
 from cattune.review import edits, exchange
 from cattune.review.browser import Doorway
 from cattune.review.document import Document, open_document

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from cattune.examples import CausalLink, Example, Span
-from cattune.loading import load_examples, save_examples
+from cattune.data.examples import CausalLink, Example, Span
+from cattune.formats.loading import load_examples, save_examples
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")

@@ -25,11 +25,11 @@ from cattune.annotation.rules.apply import (
     apply_rules,
 )
 from cattune.annotation.rules.file import BUILT_IN, attribute_regex, load_rules, parse_rules
+from cattune.data.examples import Example, Message
 from cattune.errors import CattuneError, ConfigError
-from cattune.examples import Example, Message
-from cattune.grounding import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT
-from cattune.loading import load_examples
-from cattune.stg import SIZES, SPLITS, load_game, make_split
+from cattune.formats.loading import load_examples
+from cattune.grounding.links import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT
+from cattune.tasks.stg import SIZES, SPLITS, load_game, make_split
 
 ANSWER = "answer: {in: completion, regex: '.+'}"
 

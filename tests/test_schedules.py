@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cattune.errors import ConfigError
-from cattune.schedules import SCHEDULES, gamma_at
+from cattune.training.penalties.schedules import SCHEDULES, gamma_at
 
 
 @pytest.mark.parametrize(

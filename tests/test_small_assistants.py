@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cattune.examples import CausalLink, Example, Span
+from cattune.data.examples import CausalLink, Example, Span
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PROMPT = "Ann has 4.5 pens, Bo 12 hats. Ann gets 2 pens. How many? Answer: "

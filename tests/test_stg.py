@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cattune.cli import stg as command
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
-from cattune.examples import CausalLink, Example, Span
-from cattune.loading import load_examples, save_examples
-from cattune.stg import (
+from cattune.formats.loading import load_examples, save_examples
+from cattune.tasks.stg import (
     BUILT_IN,
     SPLITS,
     Game,
@@ -42,8 +42,8 @@ from cattune.stg import (
     wording_from,
     write_game,
 )
-from cattune.stg.generate import NoUnseenError, causal_tuple, values_of
-from cattune.stg.spec import Attribute, Integers
+from cattune.tasks.stg.generate import NoUnseenError, causal_tuple, values_of
+from cattune.tasks.stg.spec import Attribute, Integers
 
 COUPLED = [split for split, kind in SPLITS.items() if kind == "coupled"]
 CLASS_GAMES = ("cancer_risk", "bridge_repair")
@@ -497,7 +497,7 @@ def test_command_prints_a_table_or_the_manifest(tmp_path: Path, capsys: pytest.C
 
 
 def test_command_takes_a_user_game(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = Path(command.__file__).parents[1] / "stg" / "games" / "bridge_repair.yaml"
+    source = Path(command.__file__).parents[1] / "tasks" / "stg" / "games" / "bridge_repair.yaml"
     path = tmp_path / "mine.yaml"
     path.write_text(source.read_text().replace("name: bridge_repair", "name: mine"))
     arguments = ["--game", str(path), "--size", "s", "--test-size", "5", "--validation-size", "5"]
@@ -533,7 +533,7 @@ def test_wrong_calls_are_named(tmp_path: Path, arguments: list[str], message: st
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import sys, cattune.cli.stg, cattune.stg; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = "import sys, cattune.cli.stg; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -18,8 +18,8 @@ from cattune import CATConfig, CATTrainer, Example
 from cattune.errors import AlignmentError, DataError
 from cattune.evaluation.evaluate import evaluate_model
 from cattune.evaluation.generation import Completion, encode_prompts, generate_greedily
-from cattune.rendering.tokenized import End, end_of_turn
-from cattune.supervision import encode_examples
+from cattune.supervision.rendering.tokenized import End, end_of_turn
+from cattune.supervision.rows import encode_examples
 
 PHI = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|end|>\n' }}{% endfor %}"
@@ -153,7 +153,7 @@ def test_without_eos_it_is_told_that_nothing_ends_a_completion():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_with_eos_takes_no_end_from_the_labels(side: str):
-    from cattune.collator import CausalCollator
+    from cattune.supervision.collator import CausalCollator
 
     tokenizer = tokenizer_with(CHATML)
     features, report = encode_examples(

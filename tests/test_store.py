@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cattune.annotation.storage import schema, writer
-from cattune.annotation.storage.store import (
+from cattune.annotation.store import schema, writer
+from cattune.annotation.store.store import (
     OURS,
     STORED,
     TAKEN,
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def script(path: Path, code: str) -> subprocess.Popen[str]:
     """A process with the store open as `s`."""
-    begin = f"from cattune.annotation.storage.store import *\nimport sys, time\nwith Store({str(path)!r}) as s:\n"
+    begin = f"from cattune.annotation.store.store import *\nimport sys, time\nwith Store({str(path)!r}) as s:\n"
     body = "".join(f"    {line}\n" for line in code.splitlines())
     return subprocess.Popen(
         [sys.executable, "-c", begin + body], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
@@ -168,7 +168,7 @@ def test_claims_of_a_silent_process_lapse(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_process_that_lives_keeps_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "BEAT_S", 0.05)
     monkeypatch.setattr(schema, "LEASE_S", 0.5)
-    monkeypatch.setattr("cattune.annotation.storage.store.LEASE_S", 0.5)
+    monkeypatch.setattr("cattune.annotation.store.store.LEASE_S", 0.5)
     with Store(tmp_path / "store") as one, Store(tmp_path / "store") as other:
         one.claim(KEY).result()
         time.sleep(0.8)
@@ -279,7 +279,7 @@ def test_a_store_that_another_has_open_is_not_removed(tmp_path: Path) -> None:
 
 def test_what_is_stored_while_others_come_and_go_is_there(tmp_path: Path) -> None:
     """Processes that open and close an empty store, which is removed each time, while others put replies into it."""
-    begin = "import sys\nfrom cattune.annotation.storage.store import *\n"
+    begin = "import sys\nfrom cattune.annotation.store.store import *\n"
     comes_and_goes = f"{begin}for _ in range(60):\n    Store(sys.argv[1]).close()\n"
     puts = f"""{begin}
 for _ in range(20):

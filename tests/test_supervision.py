@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_families import FAMILIES, TRIMMING, byte_level, family, inserted, texts
 
+from cattune.data.examples import CausalLink, Example, Message, RefusedLink, Span
 from cattune.errors import AlignmentError, ConfigError
-from cattune.examples import CausalLink, Example, Message, RefusedLink, Span
-from cattune.supervision import IGNORED, AlignmentReport, encode_examples, generation_prefix
+from cattune.supervision.rows import IGNORED, AlignmentReport, encode_examples, generation_prefix
 
 PROMPT = "Weight: 10, Smoking: 8. Answer: "
 
@@ -449,7 +449,7 @@ def test_no_example_is_no_feature():
 @pytest.mark.parametrize("name", ["byte-level", "unigram"])
 @pytest.mark.parametrize("file", ["mawps_val.jsonl", "svamp_val.jsonl", "gsm8k_val.jsonl", "stg_h_iid_test.jsonl"])
 def test_published_links_align_with_the_characters_that_they_name(published_data: Path, file: str, name: str):
-    from cattune.loading import load_examples
+    from cattune.formats.loading import load_examples
 
     tokenizer = family(name)
     batch = load_examples(published_data / file)[:30]

@@ -13,8 +13,8 @@ from chat_templates import Templated, conversation
 from tokenizer_families import CHATML
 
 from cattune.errors import AlignmentError
-from cattune.rendering import Renderer, Rendering, TemplateError
-from cattune.rendering.bounds import LONGEST, MEMORY, Bounds, Exceeded
+from cattune.supervision.rendering import Renderer, Rendering, TemplateError
+from cattune.supervision.rendering.bounds import LONGEST, MEMORY, Bounds, Exceeded
 
 ENDLESS = {
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -36,7 +36,7 @@ WRITES = "{{ 'a' * 2000000 }}"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cattune.rendering.bounds.TICK", 0.02)
+    monkeypatch.setattr("cattune.supervision.rendering.bounds.TICK", 0.02)
 
 
 @pytest.fixture(autouse=True)

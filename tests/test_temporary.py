@@ -11,15 +11,15 @@ import pytest
 
 from cattune.cli import main as cli
 from cattune.data import temporary
+from cattune.data.atomic import atomic_file, prepare_output_dir, write_text
 from cattune.errors import OutputError
-from cattune.io import atomic_file, prepare_output_dir, write_text
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs flock")
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 WRITES = """
 import sys, time
-from cattune.io import atomic_file
+from cattune.data.atomic import atomic_file
 with atomic_file(sys.argv[1]) as write:
     write(b"half")
     print("writing", flush=True)
@@ -90,7 +90,9 @@ def test_a_file_that_was_removed_before_it_was_held_is_made_again(
 
 
 def test_processes_that_write_in_one_folder_lose_nothing(tmp_path: Path) -> None:
-    code = "import sys\nfrom cattune.io import write_text\nfor i in range(100):\n    write_text(sys.argv[1], str(i))\n"
+    code = (
+        "import sys\nfrom cattune.data.atomic import write_text\nfor i in range(100): write_text(sys.argv[1], str(i))"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name)], env=ENVIRONMENT) for name in "abcd"
     ]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation.assistant.chat_protocol import Answer, read_answer
-from cattune.annotation.reading.thoughts import ThoughtTags
-from cattune.annotation.reply import (
+from cattune.annotation.assistant.endpoint.chat_protocol import Answer, read_answer
+from cattune.annotation.assistant.reading.thoughts import ThoughtTags
+from cattune.annotation.assistant.reply import (
     CONTRADICTORY,
     EMPTY,
     MOST_CHARACTERS,

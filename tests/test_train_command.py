@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 
 from cattune.cli.main import main
 from cattune.cli.train import read_words
-from cattune.config import CATConfig
 from cattune.errors import CattuneError, ConfigError
 from cattune.experiments.job import TrainJob
+from cattune.training.config import CATConfig
 
 ROWS = [
     {"input": f"red: {i}, blue: {9 - i} so: ", "target": i, "important": [{f"so: {i}": [f"red: {i}"]}]}

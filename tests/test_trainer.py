@@ -14,10 +14,10 @@ from training import EXAMPLES, assert_same_weights, make_examples, make_model, m
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
 
 from cattune.attention import LayerMask
+from cattune.data.records import example_to_dict
 from cattune.errors import AlignmentError, ConfigError
-from cattune.records import example_to_dict
-from cattune.supervision import encode_examples
-from cattune.trainer import CATTrainer
+from cattune.supervision.rows import encode_examples
+from cattune.training.trainer import CATTrainer
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from cattune.data.examples import CausalLink, Span
+from cattune.data.records import example_to_dict
 from cattune.errors import AlignmentError, CattuneError, ConfigError, DataError
-from cattune.examples import CausalLink, Span
-from cattune.records import example_to_dict
-from cattune.supervision import encode_examples
-from cattune.trainer import CATTrainer
+from cattune.supervision.rows import encode_examples
+from cattune.training.trainer import CATTrainer
 
 TEST = make_examples(6, seed=3)
 ROWS = [example_to_dict(example) for example in TEST]

@@ -27,11 +27,11 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from two_processes import gpt_oss
 
 from cattune.attention import RowSelection
-from cattune.collator import CausalCollator
 from cattune.errors import ConfigError
-from cattune.re_attention import ReAttention, RowSums
-from cattune.supervision import encode_examples
-from cattune.trainer import CATTrainer
+from cattune.supervision.collator import CausalCollator
+from cattune.supervision.rows import encode_examples
+from cattune.training.penalties.re_attention import ReAttention, RowSums
+from cattune.training.trainer import CATTrainer
 
 CHECKPOINTING = ["gradient_checkpointing"]
 if "activation_checkpointing" in {field.name for field in dataclasses.fields(TrainingArguments)}:

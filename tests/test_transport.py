@@ -15,11 +15,11 @@ import pytest
 from assistant_server import completion
 from behaving_server import FINE, Answer, behaving, good
 
-from cattune.annotation.assistant import client, transport
-from cattune.annotation.assistant.client import Assistant
-from cattune.annotation.assistant.unanswered import Unanswered
-from cattune.annotation.prior import load_prior
-from cattune.annotation.reply_form import response_format
+from cattune.annotation.assistant.endpoint import client, transport
+from cattune.annotation.assistant.endpoint.client import Assistant
+from cattune.annotation.assistant.endpoint.unanswered import Unanswered
+from cattune.annotation.assistant.prior import load_prior
+from cattune.annotation.assistant.reply_form import response_format
 from cattune.errors import ConfigError
 
 MESSAGES = [{"role": "user", "content": "Annotate."}]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cattune import tiny
-from cattune.config import CATConfig
-from cattune.examples import CausalLink, Example, Span
-from cattune.trainer import CATTrainer
+from cattune.data.examples import CausalLink, Example, Span
+from cattune.models import tiny
+from cattune.training.config import CATConfig
+from cattune.training.trainer import CATTrainer
 
 NAMES = ["red", "blue", "green", "old", "new", "big"]
 

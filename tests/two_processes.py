@@ -29,11 +29,11 @@ from training import make_examples, make_model, make_tokenizer, settings
 from transformers import GptOssConfig, GptOssForCausalLM, PreTrainedModel
 
 from cattune.attention import RowSelection
-from cattune.collator import CausalCollator
-from cattune.examples import Example
-from cattune.re_attention import ReAttention
-from cattune.supervision import encode_examples
-from cattune.trainer import CATTrainer
+from cattune.data.examples import Example
+from cattune.supervision.collator import CausalCollator
+from cattune.supervision.rows import encode_examples
+from cattune.training.penalties.re_attention import ReAttention
+from cattune.training.trainer import CATTrainer
 
 STEPS, STEP_SIZE = 4, 8
 UNLINKED = {*range(2, 14), 20, 25, 26}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from cattune.lazy import lazily
 
 if TYPE_CHECKING:
-    from cattune.config import CATConfig
+    from cattune.data.examples import CausalLink, Example, Message, Span
     from cattune.errors import CattuneError
-    from cattune.examples import CausalLink, Example, Message, Span
-    from cattune.loading import load_examples, save_examples
-    from cattune.trainer import CATTrainer
+    from cattune.formats.loading import load_examples, save_examples
+    from cattune.training.config import CATConfig
+    from cattune.training.trainer import CATTrainer
 
 __version__ = "0.1.0"
 
@@ -33,15 +33,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CATConfig": "cattune.config",
-    "CATTrainer": "cattune.trainer",
+    "CATConfig": "cattune.training.config",
+    "CATTrainer": "cattune.training.trainer",
     "CattuneError": "cattune.errors",
-    "CausalLink": "cattune.examples",
-    "Example": "cattune.examples",
-    "Message": "cattune.examples",
-    "Span": "cattune.examples",
-    "load_examples": "cattune.loading",
-    "save_examples": "cattune.loading",
+    "CausalLink": "cattune.data.examples",
+    "Example": "cattune.data.examples",
+    "Message": "cattune.data.examples",
+    "Span": "cattune.data.examples",
+    "load_examples": "cattune.formats.loading",
+    "save_examples": "cattune.formats.loading",
 }
 
 __getattr__, __dir__ = lazily(__name__, _MODULES)

@@ -5,7 +5,7 @@ line prints the message without a traceback and exits with the error's `exit_sta
 """
 
 LONGEST = 1000
-"""Characters of the longest message; what a message quotes is cut where it is quoted, see `cattune.io.shown`."""
+"""Characters of the longest message; what a message quotes is cut where it is quoted, see `cattune.wording.shown`."""
 
 _KEPT_BEFORE, _KEPT_BEHIND = 640, 300
 

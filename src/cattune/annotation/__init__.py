@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 from cattune.lazy import lazily
 
 if TYPE_CHECKING:
-    from cattune.annotation.annotate import Annotator
-    from cattune.annotation.assistant.client import Assistant
+    from cattune.annotation.assistant.annotate import Annotator
+    from cattune.annotation.assistant.course import Task
+    from cattune.annotation.assistant.endpoint.client import Assistant
+    from cattune.annotation.assistant.inputs import iter_examples
     from cattune.annotation.assistant.local import LocalModel
+    from cattune.annotation.assistant.prior import load_prior
+    from cattune.annotation.assistant.reply_form import output_limit, response_format
     from cattune.annotation.consensus.join import join
-    from cattune.annotation.course import Task
-    from cattune.annotation.inputs import iter_examples
-    from cattune.annotation.prior import load_prior
-    from cattune.annotation.reply_form import output_limit, response_format
     from cattune.annotation.report import annotation_report
     from cattune.annotation.rules.apply import annotate_by_rules
     from cattune.annotation.rules.file import load_rules
-    from cattune.annotation.storage.store import Store
+    from cattune.annotation.store.store import Store
 
 __all__ = [
     "Annotator",
@@ -46,19 +46,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Annotator": "cattune.annotation.annotate",
-    "Assistant": "cattune.annotation.assistant.client",
+    "Annotator": "cattune.annotation.assistant.annotate",
+    "Assistant": "cattune.annotation.assistant.endpoint.client",
     "LocalModel": "cattune.annotation.assistant.local",
-    "Store": "cattune.annotation.storage.store",
-    "Task": "cattune.annotation.course",
+    "Store": "cattune.annotation.store.store",
+    "Task": "cattune.annotation.assistant.course",
     "annotate_by_rules": "cattune.annotation.rules.apply",
     "annotation_report": "cattune.annotation.report",
-    "iter_examples": "cattune.annotation.inputs",
+    "iter_examples": "cattune.annotation.assistant.inputs",
     "join": "cattune.annotation.consensus.join",
-    "load_prior": "cattune.annotation.prior",
+    "load_prior": "cattune.annotation.assistant.prior",
     "load_rules": "cattune.annotation.rules.file",
-    "output_limit": "cattune.annotation.reply_form",
-    "response_format": "cattune.annotation.reply_form",
+    "output_limit": "cattune.annotation.assistant.reply_form",
+    "response_format": "cattune.annotation.assistant.reply_form",
 }
 
 __getattr__, __dir__ = lazily(__name__, _MODULES)

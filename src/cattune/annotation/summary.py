@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from cattune.annotation.course import Outcome
+from cattune.annotation.assistant.course import Outcome
 
 SHOWN_FAILURES = 20
 

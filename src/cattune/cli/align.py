@@ -15,16 +15,17 @@ from cattune.cli import printable
 from cattune.cli.files import check_outputs
 from cattune.cli.progress import followed, progress_bars
 from cattune.cli.template import add_template_option
+from cattune.data.atomic import atomic_file
 from cattune.errors import AlignmentError
-from cattune.grounding import OCCURRENCES
-from cattune.io import atomic_file, counted
+from cattune.grounding.links import OCCURRENCES
+from cattune.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from cattune.alignment_report import AlignmentReport
+    from cattune.data.examples import Example
     from cattune.data.on_disk import Grouped
-    from cattune.examples import Example
+    from cattune.supervision.report import AlignmentReport
 
 _BAR = "cattune align"
 TINY = "tiny"
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
     from cattune.data.lines import numbered_lines
     from cattune.data.on_disk import Grouped
-    from cattune.loading import iter_examples, load_examples, unlinked_examples
+    from cattune.formats.loading import iter_examples, load_examples, unlinked_examples
     from cattune.provenance import provenance
 
     texts: Iterable[Example]
@@ -147,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
 def _tokenizer(name: str, examples: Iterable[Example], trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the model hub, or `tiny`'s, with the examples' words as its vocabulary."""
     if name == TINY:
-        from cattune.tiny import build_tokenizer, texts_of
+        from cattune.models.tiny import build_tokenizer, texts_of
 
         return build_tokenizer(texts_of(examples))
 
@@ -164,8 +165,8 @@ def _align(
     Every loss goes to `problems`, as JSON; a batch of the examples at a time is in memory. `how` is for
     `encode_examples`.
     """
-    from cattune.alignment_report import AlignmentReport
-    from cattune.supervision import encode_examples
+    from cattune.supervision.report import AlignmentReport
+    from cattune.supervision.rows import encode_examples
 
     total = AlignmentReport(max_named=1)
     refused: dict[str, Counter[str]] = {"link": Counter(), "cause": Counter()}

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from cattune.annotation.assistant.forms import FORMS
-from cattune.annotation.assistant.refusals import OUTPUT_LIMITS
+from cattune.annotation.assistant.endpoint.forms import FORMS
+from cattune.annotation.assistant.endpoint.refusals import OUTPUT_LIMITS
 from cattune.cli.files import check_outputs
 from cattune.errors import ConfigError
 
@@ -184,7 +184,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def _parameters(text: str) -> dict[str, Any]:
-    from cattune.annotation.assistant.endpoint import check_parameters
+    from cattune.annotation.assistant.endpoint.address import check_parameters
 
     try:
         value = json.loads(text)

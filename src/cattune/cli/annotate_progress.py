@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cattune.annotation.annotate import BUDGET, INTERRUPTED, NO_ANSWER
-from cattune.annotation.assistant import refusals
-from cattune.annotation.costs import Price
-from cattune.annotation.reply import ADVICE
-from cattune.annotation.storage.store import Store
+from cattune.annotation.assistant.annotate import BUDGET, INTERRUPTED, NO_ANSWER
+from cattune.annotation.assistant.costs import Price
+from cattune.annotation.assistant.endpoint import refusals
+from cattune.annotation.assistant.reply import ADVICE
+from cattune.annotation.store.store import Store
 from cattune.annotation.summary import Summary
 from cattune.cli import printable
 from cattune.cli.progress import Update
-from cattune.io import counted
+from cattune.wording import counted
 
 _ADVICE = {**ADVICE, **refusals.ADVICE}
 

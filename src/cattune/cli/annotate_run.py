@@ -14,27 +14,28 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from cattune.annotation.annotate import INTERRUPTED, Annotator, Asker
-from cattune.annotation.assistant.endpoint import find_address
-from cattune.annotation.assistant.forms import FORMS, Way
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.batch import MOST_REQUESTS, collect, read_results, write_requests
-from cattune.annotation.costs import Costs, Price
-from cattune.annotation.course import Task
-from cattune.annotation.forecast import forecast
-from cattune.annotation.inputs import InputFile, check_input, check_unchanged, iter_examples
-from cattune.annotation.output import check_output, command_key, note_output
-from cattune.annotation.prior import Prior, load_prior
-from cattune.annotation.reply_form import limited, output_limit, response_format
-from cattune.annotation.storage.store import InputNote, Store
+from cattune.annotation.assistant.annotate import INTERRUPTED, Annotator, Asker
+from cattune.annotation.assistant.batch import MOST_REQUESTS, collect, read_results, write_requests
+from cattune.annotation.assistant.costs import Costs, Price
+from cattune.annotation.assistant.course import Task
+from cattune.annotation.assistant.endpoint.address import find_address
+from cattune.annotation.assistant.endpoint.forms import FORMS, Way
+from cattune.annotation.assistant.endpoint.limits import Limits
+from cattune.annotation.assistant.forecast import forecast
+from cattune.annotation.assistant.inputs import InputFile, check_input, check_unchanged, iter_examples
+from cattune.annotation.assistant.output import check_output, command_key, note_output
+from cattune.annotation.assistant.prior import Prior, load_prior
+from cattune.annotation.assistant.reply_form import limited, output_limit, response_format
+from cattune.annotation.store.store import InputNote, Store
 from cattune.annotation.summary import Stopped, Summary
 from cattune.cli import say
 from cattune.cli.annotate_options import OUR_PARAMETERS, check_options
 from cattune.cli.annotate_progress import report, show
 from cattune.cli.progress import progress_bars
-from cattune.examples import Example
-from cattune.io import counted, write_jsonl
-from cattune.records import example_to_dict
+from cattune.data.examples import Example
+from cattune.data.jsonl import write_jsonl
+from cattune.data.records import example_to_dict
+from cattune.wording import counted
 
 
 def annotate(args: argparse.Namespace) -> int:
@@ -212,7 +213,7 @@ def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None], 
             args.model, form, batch_size=args.concurrency, max_new_tokens=most, trust_remote_code=trust, tell=tell
         )
 
-    from cattune.annotation.assistant.client import Assistant
+    from cattune.annotation.assistant.endpoint.client import Assistant
 
     most = args.max_output_tokens or output_limit(prior)
     limit = limited(args.parameters, most, own_server=find_address(args.base_url) is not None)

@@ -15,10 +15,10 @@ from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
 from cattune.cli.reading import followed_examples
 from cattune.errors import ConfigError, DataError
-from cattune.io import counted, shown
+from cattune.wording import counted, shown
 
 if TYPE_CHECKING:
-    from cattune.examples import Example
+    from cattune.data.examples import Example
 
 _EPILOG = """\
 examples:
@@ -113,8 +113,8 @@ def _report(args: argparse.Namespace) -> int:
     check_outputs([args.html], sources, args.overwrite)
 
     from cattune.annotation.report import annotation_report
-    from cattune.io import write_text
-    from cattune.loading import load_examples
+    from cattune.data.atomic import write_text
+    from cattune.formats.loading import load_examples
     from cattune.provenance import provenance
 
     with progress_bars() as update:
@@ -143,7 +143,7 @@ def _rules(args: argparse.Namespace) -> int:
 
     from cattune.annotation.rules.apply import RuleReport, annotate_all
     from cattune.annotation.rules.file import load_rules
-    from cattune.loading import save_examples
+    from cattune.formats.loading import save_examples
 
     rules = load_rules(args.rules)
     report = RuleReport(rules)
@@ -181,7 +181,7 @@ def _join(args: argparse.Namespace) -> int:
     weights = _weights(args.weight, names)
 
     from cattune.annotation.consensus.join import join
-    from cattune.loading import save_examples
+    from cattune.formats.loading import save_examples
     from cattune.provenance import provenance
 
     with progress_bars() as update:

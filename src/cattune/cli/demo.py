@@ -58,16 +58,17 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the grid, write the files, print the table."""
     from cattune.cli.progress import progress_bars
+    from cattune.data.atomic import prepare_output_dir, write_text
+    from cattune.data.jsonl import write_json
     from cattune.experiments.arms import ARMS, get_arm
     from cattune.experiments.cell import Cell
     from cattune.experiments.data import GameData, draw
     from cattune.experiments.grid import gap_closed, run_grid, summarize
-    from cattune.io import prepare_output_dir, write_json, write_text
     from cattune.provenance import provenance
     from cattune.reports.demo import demo_report
     from cattune.reports.html import render_report
     from cattune.reports.terminal import print_arms
-    from cattune.stg import SIZES, class_shares
+    from cattune.tasks.stg import SIZES, class_shares
 
     for name, least in (("seeds", 1), ("train_size", 1), ("test_size", 1), ("steps", 1), ("jobs", 1)):
         value = getattr(args, name)

@@ -15,7 +15,7 @@ from cattune.cli.progress import progress_bars
 from cattune.cli.reading import followed_examples
 from cattune.cli.template import add_template_option
 from cattune.errors import ConfigError
-from cattune.io import counted
+from cattune.wording import counted
 
 _SETTINGS = ("model", "batch_size", "max_new_tokens", "by", "chat_template_kwargs")
 
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
         splits = {name: list(followed_examples(path, update, path)) for name, path in files.items()}
         update(_BAR, "loading the model", 0, 0)
 
+        from cattune.data.jsonl import write_json
         from cattune.evaluation.evaluate import evaluate_model, write_samples
         from cattune.evaluation.models import load_model
-        from cattune.io import write_json
         from cattune.provenance import provenance
 
         model, tokenizer = load_model(args.model, args.device, args.trust_remote_code)

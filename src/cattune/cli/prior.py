@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from cattune.cli import printable, say
 from cattune.cli.files import check_outputs
 from cattune.errors import ConfigError
-from cattune.io import counted
+from cattune.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from cattune.annotation.judgement import Judgement
-    from cattune.annotation.prior import Prior, PriorExample
-    from cattune.examples import Example, Span
+    from cattune.annotation.assistant.judgement import Judgement
+    from cattune.annotation.assistant.prior import Prior, PriorExample
+    from cattune.data.examples import Example, Span
 
 PACKAGED = ("arithmetic", "multiple_choice", "tabular_risk")
 
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> int:
-    from cattune.annotation.prior import parse_prior, read_source
-    from cattune.io import write_text
+    from cattune.annotation.assistant.prior import parse_prior, read_source
+    from cattune.data.atomic import write_text
 
     text, source = read_source(args.source)
     parse_prior(text, source)
@@ -95,7 +95,7 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from cattune.annotation.prior import ambiguous_phrases, check_prior, read_prior
+    from cattune.annotation.assistant.prior import ambiguous_phrases, check_prior, read_prior
 
     prior = read_prior(args.prior)
     judgements = check_prior(prior)
@@ -113,8 +113,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _record(prior: Prior, judgements: list[Judgement], repeated: list[list[str]]) -> dict[str, Any]:
-    from cattune.annotation.prior import content_key
-    from cattune.records import example_to_dict
+    from cattune.annotation.assistant.prior import content_key
+    from cattune.data.records import example_to_dict
 
     return {
         "name": prior.name,
@@ -140,7 +140,7 @@ def _linked(example: Example, judgement: Judgement) -> Example:
 
 def _prompt_characters(prior: Prior) -> int:
     """How many characters an assistant is sent before the example that it is to annotate."""
-    from cattune.annotation.prompt import build_messages
+    from cattune.annotation.assistant.prompt import build_messages
 
     messages = build_messages(prior, prior.examples[0].example)
     return sum(len(message["content"]) for message in messages[:-1])

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from cattune.cli import printable
-from cattune.durations import time_left
+from cattune.wording import time_left
 
 T = TypeVar("T")
 

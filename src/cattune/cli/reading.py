@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from cattune.cli.progress import Update, followed
 
 if TYPE_CHECKING:
-    from cattune.examples import Example
+    from cattune.data.examples import Example
 
 
 def followed_examples(path: str, update: Update, bar: str, occurrences: str = "context") -> Iterator[Example]:
     """As `loading.iter_examples`; errors of the file's first line come at once."""
     from cattune.data.lines import numbered_lines
-    from cattune.loading import iter_examples
+    from cattune.formats.loading import iter_examples
 
     # What a pipe gives is there only once, so how much it will be is not known.
     total = sum(1 for _ in numbered_lines(path)) if os.path.isfile(path) else 0

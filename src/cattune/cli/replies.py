@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cattune.cli import printable, say
 from cattune.data.own_kinds import is_store
 from cattune.errors import ConfigError, DataError
-from cattune.io import counted, shown
+from cattune.wording import counted, shown
 
 if TYPE_CHECKING:
-    from cattune.annotation.storage.store import Failure
+    from cattune.annotation.store.store import Failure
 
 SHOWN_CHARACTERS = 600
 """So much of a reply is shown, unless it is asked for by its example's id."""
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CattuneError: there is no store, or none of the example's replies is in it.
     """
-    from cattune.annotation.storage.store import Store
+    from cattune.annotation.store.store import Store
 
     path = _store(args)
     with Store(path) as store:
@@ -86,7 +86,7 @@ def _store(args: argparse.Namespace) -> str:
 
 
 def _record(failure: Failure, attempt: int) -> dict[str, Any]:
-    from cattune.annotation.reply import ADVICE
+    from cattune.annotation.assistant.reply import ADVICE
 
     return {
         "example": failure.example or None,

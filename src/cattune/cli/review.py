@@ -7,7 +7,7 @@ from typing import Any
 
 from cattune.cli import say
 from cattune.errors import ConfigError
-from cattune.io import listed
+from cattune.wording import listed
 
 _DESCRIPTION = """\
 Look at the causal links of a file, and accept, reject, correct and add links, on a web page that this machine serves to

@@ -82,7 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the data sets; 0 when done. Raises a CattuneError where the call is wrong."""
-    from cattune.stg import SIZES, class_shares, load_game, split_sizes, wording_from, write_game
+    from cattune.tasks.stg import SIZES, class_shares, load_game, split_sizes, wording_from, write_game
 
     game_name, train_size = SIZES[args.size]
     game = load_game(args.game if args.game is not None else game_name)

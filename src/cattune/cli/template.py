@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cattune.data.examples import check_template_kwargs
 from cattune.errors import CattuneError
-from cattune.examples import check_template_kwargs
-from cattune.io import shown
+from cattune.wording import shown
 
 
 def add_template_option(parser: argparse.ArgumentParser) -> None:

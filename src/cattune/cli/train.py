@@ -91,8 +91,8 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _own_keys() -> str:
     """A paragraph for each key that is cattune's own, as `TrainJob` and `CATConfig` describe them."""
-    from cattune.config import CATConfig
     from cattune.experiments.job import TrainJob
+    from cattune.training.config import CATConfig
 
     job = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", inspect.getdoc(TrainJob) or "", re.MULTILINE))
     config = {

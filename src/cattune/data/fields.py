@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from cattune.errors import DataError
-from cattune.io import shown
+from cattune.wording import shown
 
 Place: TypeAlias = "str | tuple[Place, str] | tuple[Place, str, int]"
 """Where a value of a record stands; put into words only when something is wrong with it, or reading would be slow."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cattune.data.examples import MESSAGE_KEYS, Message
 from cattune.data.fields import from_json, is_list, mapping, rows_of, text_of
 from cattune.errors import DataError
-from cattune.examples import MESSAGE_KEYS, Message
-from cattune.io import shown
+from cattune.wording import shown
 
 TEMPLATE_KEYS = ("chat_template_kwargs", "tools")
 """What the record of a conversation may give to the chat template."""

@@ -13,7 +13,7 @@ import yaml
 
 from cattune.data.own_kinds import CONFIGURATION, GAME, PRIOR, RULES, STORE, is_store, own_kind, top_keys
 from cattune.errors import ConfigError
-from cattune.io import shown
+from cattune.wording import shown
 
 LARGEST = 1 << 20
 """Bytes of the largest YAML file: reading takes seconds a megabyte, and such a file is data and no settings."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cattune.data.examples import Example
+from cattune.data.jsonl import write_jsonl
 from cattune.errors import ConfigError
 from cattune.evaluation.generation import (
     SPARE_TOKENS,
@@ -17,8 +19,6 @@ from cattune.evaluation.generation import (
     generate_greedily,
 )
 from cattune.evaluation.scores import Scores, exact_match, majority_label, numeric_match, score
-from cattune.examples import Example
-from cattune.io import write_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from cattune.alignment import fast_backend
+from cattune.data.examples import Example
 from cattune.errors import ConfigError, DataError
 from cattune.evaluation.padding import in_batches
-from cattune.examples import Example
-from cattune.io import counted, shown
 from cattune.models.embeddings import check_token_id
-from cattune.rendering import Renderer
-from cattune.rendering.stopping import as_ids, end_ids
-from cattune.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
+from cattune.supervision.rendering import Renderer
+from cattune.supervision.rendering.stopping import as_ids, end_ids
+from cattune.supervision.rendering.tokenized import Encoded, End, LeftOut, tokenize_examples
+from cattune.supervision.tokens import fast_backend
+from cattune.wording import counted, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

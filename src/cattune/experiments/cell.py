@@ -72,11 +72,11 @@ class CellResult:
 
 def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> CellResult:
     """Draws the data, trains `tiny`, evaluates."""
-    from cattune import tiny
     from cattune.evaluation.evaluate import evaluate_model
     from cattune.experiments.strips import attention_strips
     from cattune.experiments.training import load_or_build, make_config, make_trainer
-    from cattune.stg import causal_only
+    from cattune.models import tiny
+    from cattune.tasks.stg import causal_only
 
     started = time.perf_counter()
     arm = get_arm(cell.arm)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from cattune.examples import Example
-from cattune.loading import load_examples
-from cattune.stg import Game, draw_splits, find_record, load_game, make_split, split_sizes, wording_from
-from cattune.stg.generate import SPLITS, causal_tuple
+from cattune.data.examples import Example
+from cattune.formats.loading import load_examples
+from cattune.tasks.stg import Game, draw_splits, find_record, load_game, make_split, split_sizes, wording_from
+from cattune.tasks.stg.generate import SPLITS, causal_tuple
 
 REPORTED_SPLITS = ("iid", "ood", "ood-permuted", "ood-unseen")
 """The test splits, in the order in which they are reported."""

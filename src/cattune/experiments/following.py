@@ -17,7 +17,7 @@ from cattune.experiments.run_lines import Line, ending, evaluation_line, evaluat
 from cattune.training.best_metric import best_evaluation
 
 if TYPE_CHECKING:
-    from cattune.trainer import CATTrainer
+    from cattune.training.trainer import CATTrainer
 
 LINES_A_RUN = 20
 """Logging steps of a short run, unless the user says how many."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from cattune.errors import ConfigError
 from cattune.experiments.settings import typed
-from cattune.io import shown
+from cattune.wording import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TrainJob:
         Raises:
             ConfigError: a key is unknown, missing, or its value is of the wrong kind.
         """
-        from cattune.config import CATConfig
+        from cattune.training.config import CATConfig
 
         own = {f.name for f in fields(cls)} - {"settings"}
         known = {f.name for f in fields(CATConfig) if f.init} - {"output_dir"}

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cattune.data.atomic import blaming
+from cattune.data.jsonl import write_json
+from cattune.data.locks import FileLock
 from cattune.errors import OutputError
 from cattune.experiments.checkpoints import checkpoint_folders
-from cattune.io import blaming, write_json
-from cattune.locks import FileLock
 
 RUN, RESULTS, LOG = "run.json", "results.json", "train.log"
 _LOCK = ".cattune-train.lock"

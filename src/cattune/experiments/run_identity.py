@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.data.lines import readable
-from cattune.io import shown
+from cattune.wording import shown
 
 if TYPE_CHECKING:
-    from cattune.config import CATConfig
     from cattune.experiments.job import TrainJob
+    from cattune.training.config import CATConfig
 
 # Settings that change what is printed, kept or measured, and how fast, but not the weights.
 _WITHOUT_EFFECT = (

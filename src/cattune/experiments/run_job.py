@@ -9,21 +9,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cattune.data.jsonl import write_json
 from cattune.errors import CattuneError, ConfigError
 from cattune.experiments.job import TrainJob
 from cattune.experiments.run_folder import RESULTS, claimed
 from cattune.experiments.run_identity import run_identity
 from cattune.experiments.run_lines import Line
 from cattune.experiments.start import Start, plan_start
-from cattune.io import write_json
 from cattune.provenance import provenance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from cattune.config import CATConfig
-    from cattune.examples import Example
-    from cattune.trainer import CATTrainer
+    from cattune.data.examples import Example
+    from cattune.training.config import CATConfig
+    from cattune.training.trainer import CATTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def run_job(
     from cattune.experiments.following import Follower
     from cattune.experiments.training import early_stopping, evaluates, load_or_build, make_trainer, peft_config
     from cattune.experiments.training_run import TrainingRun, decided_by_main, writes_checkpoints
-    from cattune.loading import load_examples
+    from cattune.formats.loading import load_examples
     from cattune.models.adapters import with_base
 
     resume = job.settings.get("resume_from_checkpoint")

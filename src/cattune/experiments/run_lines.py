@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cattune.alignment_report import AlignmentReport
-from cattune.durations import time_left, time_taken
-from cattune.io import counted
+from cattune.supervision.report import AlignmentReport
+from cattune.wording import counted, time_left, time_taken
 
 _NAMES = {  # in a log file, and in a terminal of 80 columns
     "loss": ("loss", "loss"),

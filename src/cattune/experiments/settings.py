@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from cattune.data.yaml_text import load_yaml
 from cattune.errors import ConfigError
-from cattune.io import shown
+from cattune.wording import shown
 
 
 class Word(str):

@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cattune.attention import inspect_rows
+from cattune.data.examples import Example
 from cattune.evaluation.evaluate import SplitResult
-from cattune.examples import Example
-from cattune.stg import Game, find_record
+from cattune.tasks.stg import Game, find_record
 
 
 def attention_strips(

@@ -19,14 +19,14 @@ from transformers import (
     TrainerCallback,
 )
 
-from cattune import tiny
-from cattune.config import CATConfig
+from cattune.data.examples import Example
 from cattune.errors import ConfigError
-from cattune.examples import Example
 from cattune.experiments.refusals import refused_settings
-from cattune.io import shown
+from cattune.models import tiny
 from cattune.models.load import load_model, load_tokenizer
-from cattune.trainer import CATTrainer
+from cattune.training.config import CATConfig
+from cattune.training.trainer import CATTrainer
+from cattune.wording import shown
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
-from cattune.config import CATConfig
 from cattune.errors import CattuneError, ConfigError, RunError
 from cattune.experiments import run_folder
 from cattune.experiments.checkpoint_fit import check_fits
@@ -23,7 +22,8 @@ from cattune.experiments.checkpoints import read_checkpoint
 from cattune.experiments.refusals import refusal
 from cattune.experiments.start import Start, how_to_go_on
 from cattune.experiments.write_failures import write_failure
-from cattune.trainer import CATTrainer
+from cattune.training.config import CATConfig
+from cattune.training.trainer import CATTrainer
 
 T = TypeVar("T")
 _NEEDS = 4

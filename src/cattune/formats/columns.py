@@ -7,7 +7,7 @@ from typing import Any
 
 from cattune.data.own_kinds import EXAMPLES, own_kind
 from cattune.errors import DataError
-from cattune.io import listed
+from cattune.wording import listed
 
 EXPECTED = (
     "expected 'prompt' and 'completion', or 'messages', or the published format's 'input' and 'target' (with "

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cattune.data.examples import Example
+from cattune.data.records import example_from_dict
 from cattune.errors import DataError
-from cattune.examples import Example
 from cattune.formats.columns import is_published
-from cattune.io import shown
-from cattune.published import published_example
-from cattune.records import example_from_dict
+from cattune.formats.published import published_example
+from cattune.wording import shown
 
 _PLAIN = frozenset({str, int, float, bool})
 

@@ -15,7 +15,7 @@ from textwrap import shorten
 from typing import Any
 
 from cattune.errors import ConfigError
-from cattune.io import listed
+from cattune.wording import listed
 
 _REASON = 200
 """What another library says is wrong is quoted up to this many characters."""

@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cattune.errors import ConfigError
-from cattune.io import counted, listed
 from cattune.models.source import Source
+from cattune.wording import counted, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from cattune.io import counted
 from cattune.reports.annotations import (
     LENGTHS,
     METHODS,
@@ -21,6 +20,7 @@ from cattune.reports.annotations import (
 )
 from cattune.reports.tables import Row, Table, print_tables
 from cattune.reports.terminal import percent
+from cattune.wording import counted
 
 
 def print_report(report: Mapping[str, Any], file: IO[str] | None = None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cattune.io import counted
 from cattune.reports.page import render_page
 from cattune.reports.terminal import NONE, percent
+from cattune.wording import counted
 
 LENGTHS = (
     ("characters from a cause to its effect", "lengths", "distance"),

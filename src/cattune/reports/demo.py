@@ -10,7 +10,7 @@ from cattune.experiments.cell import CellResult
 from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
 from cattune.reports.finding import finding
 from cattune.reports.remarks import arms_remarks
-from cattune.stg import Game
+from cattune.tasks.stg import Game
 
 SPLITS = (
     Split("iid", "IID", "spurious correlations as in training"),

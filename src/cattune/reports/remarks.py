@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cattune.io import counted, shown
+from cattune.wording import counted, shown
 
 
 def remarks(scores: Mapping[str, Any], majority: str, answers: int) -> list[str]:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cattune.examples import Example
-from cattune.io import atomic_file, to_json
-from cattune.records import example_to_dict
+from cattune.data.atomic import atomic_file
+from cattune.data.examples import Example
+from cattune.data.jsonl import to_json
+from cattune.data.records import example_to_dict
 from cattune.review.exchange import put_new
 from cattune.review.history import History
 from cattune.review.journal import Record, fingerprint

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from cattune.data.atomic import atomic_file
+from cattune.data.examples import Example
+from cattune.data.jsonl import to_json
+from cattune.data.records import example_to_dict
 from cattune.errors import CattuneError, ConfigError, DataError, OutputError
-from cattune.examples import Example
-from cattune.io import atomic_file, to_json
-from cattune.records import example_to_dict
 from cattune.review.carry_over import CarriedOver, decide, set_aside
 from cattune.review.exchange import put_in_place, put_new
 from cattune.review.history import History

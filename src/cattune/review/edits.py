@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from cattune.data.examples import REJECTED, CausalLink, Example, RefusedLink, Span
 from cattune.errors import DataError
-from cattune.examples import REJECTED, CausalLink, Example, RefusedLink, Span
-from cattune.io import shown
+from cattune.wording import shown
 
 PERSON = "person"
 """`CausalLink.source` of links that a reviewer has made."""

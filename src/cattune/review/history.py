@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cattune.examples import Example
+from cattune.data.examples import Example
 from cattune.review.journal import Record
 
 _STEPS = {"undo": -1, "redo": 1}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cattune.examples import METHODS, OUTVOTED, REJECTED, Example
+from cattune.data.examples import METHODS, OUTVOTED, REJECTED, Example
 from cattune.review.edits import is_reviewed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Filter:
 
     Args:
         statuses: of `STATUSES`.
-        methods: of `cattune.examples.METHODS`.
+        methods: of `cattune.data.examples.METHODS`.
         sources: of `Index.sources`.
         reviewed: reviewed ones only, or those that are not, or (None) both.
         disagreement: only examples with a weight below 1, as the consensus annotator gives, or an outvoted link.

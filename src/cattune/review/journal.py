@@ -22,12 +22,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from cattune.data.atomic import atomic_file, sync_folder
+from cattune.data.examples import Example
+from cattune.data.jsonl import parse_line, to_json
+from cattune.data.locks import FileLock, Locked, is_at
+from cattune.data.records import example_from_dict, example_to_dict
 from cattune.errors import DataError, OutputError
-from cattune.examples import Example
-from cattune.io import atomic_file, parse_line, shown, sync_folder, to_json
-from cattune.locks import FileLock, Locked, is_at
-from cattune.records import example_from_dict, example_to_dict
 from cattune.review.exchange import put_new
+from cattune.wording import shown
 
 SUFFIX = ".review-journal"
 LOCK_SUFFIX = ".review-lock"

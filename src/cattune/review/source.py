@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cattune.data.examples import Example
+from cattune.data.jsonl import parse_line
 from cattune.data.lines import open_lines, readable
+from cattune.data.records import example_from_dict
 from cattune.errors import ConfigError, DataError
-from cattune.examples import Example
 from cattune.formats.columns import is_published
-from cattune.io import parse_line, shown
-from cattune.published import published_example
-from cattune.records import example_from_dict
+from cattune.formats.published import published_example
 from cattune.review.problems import FileChanged
+from cattune.wording import shown
 
 _BOM = b"\xef\xbb\xbf"
 

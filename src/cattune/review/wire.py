@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cattune.data.examples import CausalLink, Example, Span
 from cattune.errors import DataError
-from cattune.examples import CausalLink, Example, Span
-from cattune.io import listed, shown
 from cattune.review import edits
 from cattune.review.document import Document
 from cattune.review.index import ORDERS, Filter
+from cattune.wording import listed, shown
 
 _PREVIEW = 160
 

@@ -17,7 +17,7 @@ from cattune.models.embeddings import check_token_id
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from cattune.encoding import FeatureData
+    from cattune.supervision.dataset import FeatureData
 
 _OFFSET = 2
 """Some tables of positions have so many rows more than positions (OPT, BioGPT)."""

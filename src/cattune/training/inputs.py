@@ -10,18 +10,18 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from cattune.alignment_report import AlignmentReport
-from cattune.config import CATConfig
-from cattune.encoding import FeatureData, encode
 from cattune.errors import AlignmentError, ConfigError, DataError
-from cattune.io import shown
+from cattune.supervision.dataset import FeatureData, encode
+from cattune.supervision.report import AlignmentReport
+from cattune.training.config import CATConfig
 from cattune.training.fit import check_fit
+from cattune.wording import shown
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
-    from cattune.examples import Example
+    from cattune.data.examples import Example
 
     ExampleData: TypeAlias = Sequence[Example] | Sequence[Mapping[str, Any]] | Dataset
 

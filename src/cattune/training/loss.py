@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cattune.supervision import IGNORED
+from cattune.supervision.rows import IGNORED
 
 
 def completion_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:

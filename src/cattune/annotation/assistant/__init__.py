@@ -1,1 +1,1 @@
-"""Whoever is asked: a model behind an OpenAI-compatible endpoint or in this process, and how fast it may be asked."""
+"""Links by an assistant model: what it is asked, what it answers, and what becomes of that."""

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cattune.annotation.assistant.chat_protocol import LENGTH, STOPPED, Answer
-from cattune.annotation.assistant.limits import Limits
-from cattune.annotation.assistant.refusals import Meaning
-from cattune.annotation.assistant.unanswered import Unanswered
-from cattune.annotation.prompt import ChatMessage
+from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.assistant.endpoint.limits import Limits
+from cattune.annotation.assistant.endpoint.refusals import Meaning
+from cattune.annotation.assistant.endpoint.unanswered import Unanswered
+from cattune.annotation.assistant.prompt import ChatMessage
 from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LocalModel:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         from cattune.evaluation.models import load_model
-        from cattune.rendering.tokenized import end_of_turn
+        from cattune.supervision.rendering.tokenized import end_of_turn
 
         self.limits = Limits(batch_size)
         self._max_new_tokens = max_new_tokens
@@ -103,7 +103,7 @@ class LocalModel:
 
     def _held_to(self, response_format: Mapping[str, Any], tell: Callable[[str], None]) -> Schema | None:
         from cattune.annotation.assistant.held import NotHeld, Schema
-        from cattune.rendering.stopping import as_ids, end_ids
+        from cattune.supervision.rendering.stopping import as_ids, end_ids
 
         ends = {*self._end.ids, *end_ids(self._model), *as_ids(self._tokenizer.eos_token_id)}
         tokens = self._model.get_output_embeddings().weight.shape[0]
@@ -127,7 +127,7 @@ class LocalModel:
         Raises:
             ConfigError: the template refuses that, too.
         """
-        from cattune.rendering.bounds import Bounds
+        from cattune.supervision.rendering.bounds import Bounds
 
         system, question, *later = messages
         merged = {"role": "user", "content": f"{system['content']}\n\n{question['content']}"}

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cattune.annotation.consensus.ballots import Edge, Place, ballots, check_match, side_by_side, unnamed_words
-from cattune.examples import Example
+from cattune.data.examples import Example
 
 RESAMPLES = 1000
 

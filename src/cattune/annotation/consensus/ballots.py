@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from cattune.data.examples import FAILED, OUTVOTED, REJECTED, CausalLink, Example
 from cattune.data.on_disk import SeenKeys, Shelf
 from cattune.errors import ConfigError, DataError
-from cattune.examples import FAILED, OUTVOTED, REJECTED, CausalLink, Example
-from cattune.io import listed, shown
+from cattune.wording import listed, shown
 
 Place: TypeAlias = tuple[int, int, int]
 Edge: TypeAlias = tuple[Place, Place]  # effect, cause

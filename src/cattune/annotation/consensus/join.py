@@ -21,9 +21,9 @@ from typing import Any
 
 from cattune.annotation.consensus.agreement import Agreement, Tally
 from cattune.annotation.consensus.ballots import Ballot, Edge, Place, ballots, check_match, side_by_side
+from cattune.data.examples import METHODS, OUTVOTED, REJECTED, CausalLink, Example, RefusedLink, Span
 from cattune.errors import ConfigError
-from cattune.examples import METHODS, OUTVOTED, REJECTED, CausalLink, Example, RefusedLink, Span
-from cattune.io import listed, shown
+from cattune.wording import listed, shown
 
 THRESHOLD = 0.5
 """The least confidence of an edge that is kept; of two annotators, one is enough, for half the weight."""

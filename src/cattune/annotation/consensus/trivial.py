@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cattune.annotation.consensus.agreement import Figure, f1, figure, resampled
 from cattune.annotation.consensus.ballots import WORD
-from cattune.examples import Example
+from cattune.data.examples import Example
 
 LEAST_EXAMPLES = 10
 """With fewer, the bootstrap says nothing of use."""

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cattune.data.examples import CausalLink, Example, RefusedLink, Span
 from cattune.errors import ConfigError
-from cattune.examples import CausalLink, Example, RefusedLink, Span
-from cattune.grounding import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT
-from cattune.io import shown
+from cattune.grounding.links import CAUSE_IS_EFFECT, CAUSE_LATE, NO_CAUSE_LEFT
+from cattune.wording import shown
 
 SOURCE = "rule"
 """`CausalLink.source` of the links that rules make."""

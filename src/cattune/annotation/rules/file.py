@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cattune.annotation.rules.apply import MATCHES, PLACES, Part, Pattern, RuleSet
-from cattune.annotation.yaml_node import Node, parse_yaml
+from cattune.data.yaml_node import Node, parse_yaml
 from cattune.data.yaml_text import read_yaml
 from cattune.errors import ConfigError
-from cattune.io import listed, shown
+from cattune.wording import listed, shown
 
 BUILT_IN = ("air_quality", "bridge_repair", "cancer_risk")
 

@@ -1,0 +1,1 @@
+"""Data with what is needed to train, score and question a model on it."""
