@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from cattune.attention import RowSelection, agreement, layer_masks, self_check
+from cattune.attention import RowSelection, layer_masks, self_check
 from cattune.attention.rows import LayerInput
 from cattune.attention.selection import LayerMask
 from cattune.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+MODULE = sys.modules[self_check.__module__]
 
 IDS = torch.randint(3, 50, (2, 12), generator=torch.Generator().manual_seed(1))
 PADDED = torch.tensor([[1] * 12, [0] * 3 + [1] * 9])
@@ -66,7 +69,7 @@ def test_a_wrong_chunk_is_refused() -> None:
 
 
 def changed(**change: Any) -> Callable[..., LayerInput]:
-    original = agreement.read_layer
+    original = MODULE.read_layer
     return lambda call: original(call)._replace(**change)
 
 
@@ -77,19 +80,19 @@ def changed(**change: Any) -> Callable[..., LayerInput]:
 def test_what_the_architecture_adds_is_refused_when_it_is_left_out(
     family: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agreement, "read_layer", changed(**change))
+    monkeypatch.setattr(MODULE, "read_layer", changed(**change))
     with pytest.raises(ConfigError, match="self-check: in layer 0"):
         check(model_families.build(family, "eager"))
 
 
 def test_a_gradient_that_is_wrong_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = agreement.row_probabilities
+    original = MODULE.row_probabilities
 
     def no_gradient(*args: Any) -> Any:
         layer, selection = args
         return original(layer._replace(key=layer.key.detach() + 0 * layer.key), selection)
 
-    monkeypatch.setattr(agreement, "row_probabilities", no_gradient)
+    monkeypatch.setattr(MODULE, "row_probabilities", no_gradient)
     with pytest.raises(ConfigError, match="gradient of keys differ"):
         check(model_families.build("llama", "sdpa"))
 

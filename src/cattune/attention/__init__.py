@@ -4,13 +4,13 @@ The model's own kernel runs untouched. For the selected rows alone the softmax i
 keys that the kernel got, so no S x S map ever exists. `docs/capture.md` shows how.
 """
 
-from cattune.attention.agreement import self_check
 from cattune.attention.architecture import attention_modules, is_checkpointing, is_compiled, layer_masks, sees_padding
 from cattune.attention.backends import check_backend
 from cattune.attention.capture import MaskGroup, RowCapture
 from cattune.attention.inspect import inspect_rows
 from cattune.attention.rows import RowMass
 from cattune.attention.selection import LayerMask, RowSelection
+from cattune.attention.self_check import self_check
 
 __all__ = [
     "LayerMask",
