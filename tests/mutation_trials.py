@@ -34,10 +34,10 @@ from cattune.cli.main import main
 from cattune.data.examples import Example
 from cattune.data.file_kinds import GZIP
 from cattune.data.records import example_from_dict
+from cattune.data.settings import read_settings
 from cattune.data.yaml_text import read_yaml
 from cattune.errors import LONGEST, CattuneError
 from cattune.experiments.job import TrainJob
-from cattune.experiments.settings import read_settings
 from cattune.formats.loading import load_examples, save_examples
 from cattune.formats.rows import examples_of
 from cattune.review.document import open_document

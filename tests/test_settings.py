@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cattune.cli.train import read_words
+from cattune.data.settings import Word, read_settings, typed
 from cattune.errors import ConfigError
 from cattune.experiments.job import TrainJob
-from cattune.experiments.settings import Word, read_settings, typed
 from cattune.training.config import CATConfig
 
 REQUIRED = {"model": "tiny", "train_file": "train.jsonl", "output_dir": "run"}

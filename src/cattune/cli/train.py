@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cattune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cattune.data.settings import Word
     from cattune.experiments.run_lines import Line
-    from cattune.experiments.settings import Word
 
 _WIDE = 140
 """Columns that a logging step with the full names of its figures takes, and a bit."""
@@ -125,12 +125,12 @@ def _speaker(say: Callable[[str], None]) -> Callable[[Line], None]:
 def read_words(words: Sequence[str]) -> dict[str, Any]:
     """The settings of `[CONFIG.yaml] [--key value ...]`: `--key` alone is true, `--no-key` false, many values a list.
 
-    What a word means is its setting's to decide: see `experiments.settings`.
+    What a word means is its setting's to decide: see `data.settings`.
 
     Raises:
         ConfigError: the file is missing or is not a mapping, or a word stands where a key should.
     """
-    from cattune.experiments.settings import Word
+    from cattune.data.settings import Word
 
     settings: dict[str, Any] = {}
     rest = list(words)
@@ -162,7 +162,7 @@ def _value(words: list[Word]) -> Word | list[Word]:
 
 
 def _read_file(path: str) -> dict[str, Any]:
+    from cattune.data.settings import read_settings
     from cattune.data.yaml_text import read_yaml
-    from cattune.experiments.settings import read_settings
 
     return read_settings(read_yaml(path, "configuration", "name a YAML file of settings"), path)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
+from cattune.data.settings import typed
 from cattune.errors import ConfigError
-from cattune.experiments.settings import typed
 from cattune.wording import shown
 
 
