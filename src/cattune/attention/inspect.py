@@ -38,6 +38,18 @@ def inspect_rows(
 
     Raises:
         ConfigError: the attention cannot be captured, or there is padding inside a sequence.
+
+    Example:
+        What the row that predicts the answer pays to each token of a prompt, in all layers and heads of `tiny`.
+
+        >>> from cattune.models import tiny
+        >>> model, tokenizer = tiny.build(["two red hats"], seed=0)
+        >>> input_ids = tokenizer("two red hats", return_tensors="pt").input_ids
+        >>> paid = inspect_rows(model, input_ids, query_rows=torch.tensor([[input_ids.shape[1] - 1]]))
+        >>> paid.shape  # (L, B, H, R, S): 3 layers, 1 text, 8 heads, 1 row, 4 tokens (<bos> is the first)
+        torch.Size([3, 1, 8, 1, 4])
+        >>> torch.allclose(paid.sum(-1), torch.ones(3, 1, 8, 1))
+        True
     """
     check_backend(model)
     masks = layer_masks(model, layers)

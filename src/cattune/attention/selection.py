@@ -21,6 +21,10 @@ class LayerMask(NamedTuple):
     Attributes:
         window: a row sees the last so many keys, itself included. None: no window.
         chunk: a row sees its own chunk of so many positions, counted from the start of its sequence. None: no chunks.
+
+    Example:
+        >>> print(LayerMask(), "or", LayerMask(window=512), "or", LayerMask(chunk=8192))
+        full attention or a sliding window of 512 or chunks of 8192
     """
 
     window: int | None = None
@@ -41,6 +45,22 @@ class RowSelection(NamedTuple):
         causal_keys: (B, R, K) positions that the row sees, -1 = padding.
         content: (B, S) bool, tokens with content of the prompt; None where no objective asks for it.
         length: S.
+
+    Example:
+        A sequence of six tokens, the first of them padding. Row 5 is supervised; tokens 2 and 3 are its causes.
+
+        >>> selection = RowSelection.from_batch(
+        ...     query_rows=torch.tensor([[5]]),
+        ...     causal_keys=torch.tensor([[[2, 3]]]),
+        ...     attention_mask=torch.tensor([[0, 1, 1, 1, 1, 1]]),
+        ... )
+        >>> selection.first_keys, selection.num_visible, selection.num_causal
+        (tensor([[1]]), tensor([[5]]), tensor([[2]]))
+
+        A layer with a window of three sees tokens 3 to 5, so token 2 is no causal key there:
+
+        >>> selection.within(LayerMask(window=3)).causal_keys
+        tensor([[[-1,  3]]])
     """
 
     query_rows: Tensor

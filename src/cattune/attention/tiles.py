@@ -40,6 +40,19 @@ def attend_rows(layers: Sequence[LayerInput], selection: RowSelection, average_h
         layers: layers of one mask group.
         selection: the rows as this mask group sees them.
         average_heads: give the mean over heads (H = 1) and not each head.
+
+    Example:
+        One layer with one head, three positions and all logits equal: row 2 pays a third to each key that it sees.
+
+        >>> layer = LayerInput(query=torch.zeros(1, 1, 3, 4), key=torch.ones(1, 1, 3, 4), scaling=0.5)
+        >>> selection = RowSelection.from_batch(
+        ...     query_rows=torch.tensor([[2]]), causal_keys=torch.tensor([[[0]]]), attention_mask=torch.ones(1, 3)
+        ... )
+        >>> mass = attend_rows([layer], selection, average_heads=False)
+        >>> mass.causal.shape, mass.causal.item()  # (L, B, H, R, K): to the causal key
+        (torch.Size([1, 1, 1, 1, 1]), 0.333...)
+        >>> mass.rest.shape, mass.rest.item()  # (L, B, H, R): to the two other keys together
+        (torch.Size([1, 1, 1, 1]), 0.666...)
     """
     parts: list[tuple[Tensor, ...]] = []
     for (device, *_), alike in groupby(layers, _signature):

@@ -46,6 +46,11 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer with one token for each word, integer and punctuation mark of the texts, with and without a space.
 
     It puts `<bos>` in front. A word not in the texts, or beyond the `MAX_VOCABULARY` most frequent, is `<unk>`.
+
+    Example:
+        >>> tokenizer = build_tokenizer(["Age: 47."])
+        >>> tokenizer.tokenize("Age: 48, young", add_special_tokens=True)
+        ['<bos>', 'Age', ':', ' 48', '<unk>', '<unk>']
     """
     split = pre_tokenizers.Split(Regex(_PIECES), "isolated")
     counts: Counter[str] = Counter()

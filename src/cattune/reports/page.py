@@ -38,7 +38,12 @@ def render_page(
 
 
 def visible(text: str) -> str:
-    """A text without the space at either end that tokens have, and with what cannot be seen made visible."""
+    """A token's text without the space at either end, and with a sign for each character that cannot be seen.
+
+    Example:
+        >>> visible(" hats"), visible(" "), visible("\\n"), visible("")
+        ('hats', '␣', '⏎', '∅')
+    """
     inner = text.removeprefix(" ").removesuffix(" ")
     return "".join(map(_visible, inner)) if inner.strip(" ") else "␣" * len(text) or "∅"
 

@@ -40,7 +40,12 @@ class Axis:
 
 
 def axis(values: Iterable[float], start: float, end: float, log: bool = False) -> Axis:
-    """An axis that holds the values (above zero if logarithmic); of a length above zero whatever they are."""
+    """An axis that holds the values (above zero if logarithmic); of a length above zero whatever they are.
+
+    Example:
+        >>> [tick.label for tick in axis([0.0, 0.93], start=0, end=100).ticks()]
+        ['0', '0.2', '0.4', '0.6', '0.8']
+    """
     known = list(values) or [1.0]
     low, high = min(known), max(known)
     if log:
