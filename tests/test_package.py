@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import cattune
@@ -180,3 +181,21 @@ def test_project_files_name_the_same_version() -> None:
     assert f"\nversion: {cattune.__version__}\n" in citation
     newest = re.search(r"^## \[(.+?)\]", changelog, re.MULTILINE)
     assert newest and newest[1] == cattune.__version__
+
+
+def test_commit_hooks_use_the_pinned_linter() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (revision,) = [repo["rev"] for repo in hooks["repos"] if "ruff" in repo["repo"]]
+    assert revision == f"v{pins('constraints.txt')['ruff']}"
+
+
+@pytest.mark.parametrize("form", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.name)
+def test_forms_and_workflows_are_whole(form: Path) -> None:
+    read = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.parent.name == "workflows":
+        assert all(job["steps"] for job in read["jobs"].values())
+        assert read["permissions"] == {"contents": "read"}, "a job that needs more says so itself"
+    elif form.name != "config.yml":
+        assert read["name"] and read["description"]
+        names = [field["id"] for field in read["body"]]
+        assert len(set(names)) == len(names)

@@ -38,10 +38,10 @@ def render_page(
 
 
 def visible(text: str) -> str:
-    """A token's text without the space at either end, and with a sign for each character that cannot be seen.
+    r"""A token's text without the space at either end, and with a sign for each character that cannot be seen.
 
     Example:
-        >>> visible(" hats"), visible(" "), visible("\\n"), visible("")
+        >>> visible(" hats"), visible(" "), visible("\n"), visible("")
         ('hats', '␣', '⏎', '∅')
     """
     inner = text.removeprefix(" ").removesuffix(" ")
