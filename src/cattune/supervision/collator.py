@@ -52,9 +52,10 @@ class CausalCollator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels` (B, S) long; `query_rows` (B, R) long and `causal_keys` (B, R, K)
-            long, -1 where padded; `causal_weights` (B, R, K) float32, 0 where padded; `content` (B, S) bool, if the
-            features have it, and `position_ids` (B, S) long, from 0 at each example's first token, with padding on the
-            left. With `padding_free` B is 1 and `position_ids` (1, S) stands for `attention_mask`.
+            long, -1 where padded; `causal_weights` (B, R, K) float32, 0 where padded; `label_rows` (B, N) long, the
+            positions whose next token is a label, -1 where padded; `content` (B, S) bool, if the features have it, and
+            `position_ids` (B, S) long, from 0 at each example's first token, with padding on the left. With
+            `padding_free` B is 1 and `position_ids` (1, S) stands for `attention_mask`.
         """
         if self.padding_free:
             return self._pad([_joined(features)], np.concatenate([np.arange(len(f["input_ids"])) for f in features]))
@@ -80,6 +81,7 @@ class CausalCollator:
             "labels": tokens("labels", IGNORED),
             **_supervision(features, shifts),
         }
+        batch["label_rows"] = _label_rows(batch["labels"].numpy())
         if position_ids is None:
             batch["attention_mask"] = torch.from_numpy(real.astype(np.int64))
             if self.padding_side == "left":
@@ -122,6 +124,15 @@ def _joined(features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if "content" in joined:
             joined["content"] += feature["content"]
     return joined
+
+
+def _label_rows(labels: np.ndarray) -> torch.Tensor:
+    """Found here and not where they are used, since a GPU would have to be waited for to know how many there are."""
+    predicts = labels[:, 1:] != IGNORED  # (B, S - 1)
+    counts = predicts.sum(1)
+    rows = np.full((len(labels), max(1, int(counts.max()))), -1, np.int64)
+    rows[np.arange(rows.shape[1]) < counts[:, None]] = predicts.nonzero()[1]
+    return torch.from_numpy(rows)
 
 
 def _supervision(features: Sequence[Mapping[str, Any]], shifts: np.ndarray) -> dict[str, torch.Tensor]:

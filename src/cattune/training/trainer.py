@@ -26,6 +26,7 @@ from cattune.supervision.rows import IGNORED
 from cattune.training import inputs
 from cattune.training.best_metric import settle_best_metric
 from cattune.training.config import CATConfig
+from cattune.training.logits import for_loss_alone
 from cattune.training.loss import completion_cross_entropy
 from cattune.training.meter import Meter
 from cattune.training.penalties.re_attention import ReAttention
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SUPERVISION = ("query_rows", "causal_keys", "causal_weights", "content")
+_SUPERVISION = ("query_rows", "causal_keys", "causal_weights", "content", "label_rows")
 
 
 class CATTrainer(Trainer):
@@ -166,7 +167,8 @@ class CATTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Cross-entropy plus, in training, this micro-batch's share of the Re-Attention loss."""
-        batch, inputs = inputs, {name: value for name, value in inputs.items() if name not in _SUPERVISION}
+        batch, inputs = inputs, inputs if return_outputs else for_loss_alone(self, inputs)
+        inputs = {name: value for name, value in inputs.items() if name not in _SUPERVISION}
         if "position_ids" in inputs:
             inputs["use_cache"] = False  # with a cache, transformers would let packed sequences see each other
         if not model.training:
@@ -199,14 +201,15 @@ class CATTrainer(Trainer):
             loss = loss + gamma * sums.loss / self._rows_in_step * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, *args: Any, **kwargs: Any) -> Any:
         """Takes out the examples that only fill up the last batch of several processes: they came before."""
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
             numbers = example_numbers(inputs)
             first = self.accelerator.process_index * (numbers.max() + 1)
             inputs = without_tokens(inputs, numbers + first >= state.remainder)
-        return super().prediction_step(model, inputs, *args, **kwargs)
+        inputs = for_loss_alone(self, inputs) if prediction_loss_only else inputs
+        return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the two losses and the attention's figures since the last log."""
@@ -295,8 +298,7 @@ class CATTrainer(Trainer):
         with self.compute_loss_context_manager():
             differences = self_check(self.model, without_labels, selection, self._re_attention.masks)
         for layer, difference in differences.items():
-            mask = self._re_attention.masks[layer]
-            logger.info("self-check: layer %d (%s) agrees to %.1e", layer, mask, difference)
+            logger.info("self-check: layer %d (%s) agrees to %.1e", layer, self._re_attention.masks[layer], difference)
         self._self_checked = True
 
     def _logs_this_step(self) -> bool:
