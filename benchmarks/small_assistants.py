@@ -38,16 +38,16 @@ from cattune.annotation import (
     Annotator,
     Assistant,
     LocalModel,
+    Question,
     Store,
-    Task,
     annotation_report,
     load_prior,
     output_limit,
     response_format,
 )
-from cattune.annotation.assistant.annotate import Asker
+from cattune.annotation.assistant.annotator import Asker
 from cattune.annotation.assistant.batch import advance
-from cattune.annotation.assistant.course import Outcome
+from cattune.annotation.assistant.course import ExampleResult
 from cattune.annotation.assistant.endpoint.limits import Limits
 from cattune.annotation.consensus.agreement import figure, resampled
 from cattune.annotation.consensus.ballots import has_failed
@@ -116,13 +116,13 @@ def serving(model: Path, threads: int) -> Iterator[str]:
     del server
 
 
-def ask_server(task: Task, address: str) -> Asker:
+def ask_server(question: Question, address: str) -> Asker:
     """The server as an assistant, with as much patience as a busy computer needs."""
     return Assistant(
-        task.model,
-        response_format(task.prior),
+        question.model,
+        response_format(question.prior),
         base_url=address,
-        parameters={**task.parameters, "max_tokens": output_limit(task.prior)},
+        parameters={**question.parameters, "max_tokens": output_limit(question.prior)},
         limits=Limits(1),
         timeout_s=SILENCE_S,
         tell=print,
@@ -143,24 +143,24 @@ def saved(model: Path, work: Path) -> Path:
     return folder
 
 
-def annotate(work: Path, task: Task, asker: Asker, examples: Sequence[Example]) -> None:
+def annotate(work: Path, question: Question, asker: Asker, examples: Sequence[Example]) -> None:
     """Ask about every example; the replies are kept in `work`."""
     with Store(work / "replies") as store:
-        annotator = Annotator(task, asker, store)
+        annotator = Annotator(question, asker, store)
         for index, example in enumerate(annotator.run(replace(example, links=()) for example in examples), start=1):
             print(f"{index} of {len(examples)}: {len(example.links)} links", flush=True)
 
 
-def measured(work: Path, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
+def measured(work: Path, question: Question, examples: Sequence[Example]) -> dict[str, Any]:
     """How far the replies that are there agree with the published links."""
     annotated, reference = [], []
     with Store(work / "replies") as store:
         for example in examples:
-            step = advance(task, replace(example, links=()), lambda key: store.get(key) or store.failure(key))
-            if isinstance(step, Outcome):
+            step = advance(question, replace(example, links=()), lambda key: store.get(key) or store.failure(key))
+            if isinstance(step, ExampleResult):
                 annotated.append(step.example)
                 reference.append(example)
-        spent = store.spent(task.model)
+        spent = store.spent(question.model)
     report = annotation_report(annotated, reference).to_dict()
     return {
         "examples": len(annotated),
@@ -247,7 +247,9 @@ def main() -> None:
     examples = [example for pair in zip(drawn[:EACH], drawn[EACH:], strict=True) for example in pair][: args.first]
     for way in args.way or WAYS:
         prior = load_prior(PRIOR)
-        task = Task(replace(prior, options=replace(prior.options, answer_first=WAYS[way])), args.name, PARAMETERS)
+        question = Question(
+            replace(prior, options=replace(prior.options, answer_first=WAYS[way])), args.name, PARAMETERS
+        )
         where = "llama.cpp server, one slot"
         if args.local:
             where = f"in this process, {'not ' if args.free else ''}held to the form"
@@ -256,16 +258,19 @@ def main() -> None:
         if args.measure:
             pass
         elif args.local:
-            form, folder = response_format(task.prior), saved(args.model, args.work)
+            form, folder = response_format(question.prior), saved(args.model, args.work)
             annotate(
-                work, task, LocalModel(folder, form, batch_size=1, max_new_tokens=LOCAL_TOKENS, tell=print), examples
+                work,
+                question,
+                LocalModel(folder, form, batch_size=1, max_new_tokens=LOCAL_TOKENS, tell=print),
+                examples,
             )
         else:
             with serving(args.model, args.threads) as address:
-                annotate(work, task, ask_server(task, address), examples)
+                annotate(work, question, ask_server(question, address), examples)
         entry = {"name": args.name, "sha256": sha256(args.model), "way": way, "where": where}
         packages = {name: installed(name) for name in ("xllamacpp", "llguidance")}
-        result = measured(work, task, examples)
+        result = measured(work, question, examples)
         write(args.out, {**entry, "packages": packages, **result, "provenance": provenance(threads=args.threads)})
         print(json.dumps({**entry, **result}, indent=1))
 

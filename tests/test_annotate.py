@@ -21,10 +21,10 @@ import pytest
 from cattune import CausalLink, Example, load_examples, save_examples
 from cattune.annotation.assistant import annotate as annotate_module
 from cattune.annotation.assistant import course as course_module
-from cattune.annotation.assistant.annotate import BUDGET, NO_ANSWER, Annotator
+from cattune.annotation.assistant.annotator import BUDGET, NO_ANSWER, Annotator
 from cattune.annotation.assistant.costs import Costs, Price
-from cattune.annotation.assistant.course import Course, Outcome, Request, Task, course
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer
+from cattune.annotation.assistant.course import Course, ExampleResult, Question, Request, course
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply
 from cattune.annotation.assistant.endpoint.limits import Limits
 from cattune.annotation.assistant.endpoint.unanswered import NoAnswer, Unanswered
 from cattune.annotation.assistant.forecast import forecast
@@ -33,17 +33,17 @@ from cattune.annotation.assistant.output import command_key
 from cattune.annotation.assistant.prior import load_prior
 from cattune.annotation.assistant.prompt import ChatMessage, example_tag, reply_text
 from cattune.annotation.store import writer
-from cattune.annotation.store.store import Failure, Reply, Store
+from cattune.annotation.store.store import Failure, Store, StoredReply
 from cattune.annotation.summary import Stopped, Summary
 from cattune.data.examples import FAILED
 from cattune.errors import ConfigError, DataError
 from cattune.grounding.search import Phrase
 from cattune.tasks.stg import load_game, make_split
 
-TASK = Task(load_prior("tabular_risk"), "m", {"temperature": 0})
+QUESTION = Question(load_prior("tabular_risk"), "m", {"temperature": 0})
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 40, seed=0)
 
-Behaviour = Callable[[str, int, str], "str | Answer | Exception"]
+Behaviour = Callable[[str, int, str], "str | ChatReply | Exception"]
 
 
 def good_reply(example: Example) -> str:
@@ -74,7 +74,7 @@ class StandIn:
         self.closed = False
         self.answers_at_all = False
 
-    async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> Answer:
+    async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> ChatReply:
         await self.limits.wait(tokens)
         self.requests.append(messages)
         texts = [turn["content"] for turn in messages if turn["role"] == "user"]
@@ -88,7 +88,7 @@ class StandIn:
         said = self.behaviour(tag, self.asked[tag], self.replies[tag])
         if isinstance(said, Exception):
             raise said
-        return said if isinstance(said, Answer) else Answer(said, "stop", 100, 10)
+        return said if isinstance(said, ChatReply) else ChatReply(said, "stop", 100, 10)
 
     async def is_there(self) -> bool:
         return self.answers_at_all
@@ -98,10 +98,10 @@ class StandIn:
 
 
 def annotate(
-    folder: Path, asker: StandIn, examples: Iterable[Example] = EXAMPLES, task: Task = TASK, **settings: Any
+    folder: Path, asker: StandIn, examples: Iterable[Example] = EXAMPLES, question: Question = QUESTION, **settings: Any
 ) -> tuple[list[Example], Annotator]:
     with Store(folder / "store") as store:
-        annotator = Annotator(task, asker, store, **settings)
+        annotator = Annotator(question, asker, store, **settings)
         results: list[Example] = []
         with suppress(Stopped):
             for example in annotator.run(examples):
@@ -118,17 +118,19 @@ def test_stored_replies_are_read_anew_with_other_thought_tags(tmp_path: Path) ->
     def thinks(tag: str, attempt: int, good: str) -> str:
         return f"((so)) {good.replace('[', '[], [', 1)} or {json.dumps({'example': tag, 'links': []})} ((done)) {good}"
 
-    task = replace(TASK, repair=False)
-    annotated, _ = annotate(tmp_path, StandIn(behaviour=thinks), task=task)
+    question = replace(QUESTION, repair=False)
+    annotated, _ = annotate(tmp_path, StandIn(behaviour=thinks), question=question)
     assert not any(example.links for example in annotated)
     asker = StandIn()
-    annotated, annotator = annotate(tmp_path, asker, task=replace(task, thought_tags=("((so))", "((done))")))
+    annotated, annotator = annotate(tmp_path, asker, question=replace(question, thought_tags=("((so))", "((done))")))
     assert spans(annotated) == spans(EXAMPLES)
     assert not asker.requests and not annotator.summary.failed
-    keys = {command_key(replace(task, thought_tags=tags), "in.jsonl", None) for tags in (None, ("((so))", "((done))"))}
+    keys = {
+        command_key(replace(question, thought_tags=tags), "in.jsonl", None) for tags in (None, ("((so))", "((done))"))
+    }
     assert len(keys) == 2, "an output that was read otherwise is another"
     with pytest.raises(ConfigError, match="blank"):
-        replace(TASK, thought_tags=("<so>", " "))
+        replace(QUESTION, thought_tags=("<so>", " "))
 
 
 def test_repair_does_not_show_what_the_model_thought(tmp_path: Path) -> None:
@@ -147,8 +149,8 @@ def test_only_a_long_reply_is_read_in_a_thread(tmp_path: Path, monkeypatch: pyte
     padding = "so " * annotate_module.MOST_READ_HERE
     read: dict[bool, set[bool]] = {True: set(), False: set()}
 
-    def answered(steps: Course, got: Reply | Failure) -> Request | Outcome:
-        assert isinstance(got, Reply)
+    def answered(steps: Course, got: StoredReply | Failure) -> Request | ExampleResult:
+        assert isinstance(got, StoredReply)
         read[padding in got.text].add(threading.current_thread() is threading.main_thread())
         return course_module.answered(steps, got)
 
@@ -184,7 +186,7 @@ def test_the_second_run_asks_nothing(tmp_path: Path) -> None:
 def test_another_task_is_another_request(tmp_path: Path, change: dict[str, Any]) -> None:
     annotate(tmp_path, StandIn())
     asker = StandIn()
-    annotate(tmp_path, asker, task=replace(TASK, **change))
+    annotate(tmp_path, asker, question=replace(QUESTION, **change))
     assert asker.asked.total() == 40
 
 
@@ -225,19 +227,19 @@ def test_what_the_answers_link_lacks_is_not_asked_for_again(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("by_prior", [True, False])
 def test_without_repair_the_first_reply_counts(tmp_path: Path, by_prior: bool) -> None:
-    prior = replace(TASK.prior, options=replace(TASK.prior.options, repair=False))
-    task = replace(TASK, prior=prior) if by_prior else replace(TASK, repair=False)
+    prior = replace(QUESTION.prior, options=replace(QUESTION.prior.options, repair=False))
+    question = replace(QUESTION, prior=prior) if by_prior else replace(QUESTION, repair=False)
     asker = StandIn(behaviour=lambda tag, attempt, good: without_the_answer(good))
-    results, annotator = annotate(tmp_path, asker, task=task)
+    results, annotator = annotate(tmp_path, asker, question=question)
     assert asker.asked.total() == 40
     assert not any(example.links for example in results)
     assert annotator.summary.refused == {"effect is not in the text": 40}
 
 
 def test_the_run_has_the_last_word_on_repair(tmp_path: Path) -> None:
-    prior = replace(TASK.prior, options=replace(TASK.prior.options, repair=False))
+    prior = replace(QUESTION.prior, options=replace(QUESTION.prior.options, repair=False))
     asker = StandIn(behaviour=lambda tag, attempt, good: good if attempt > 1 else without_the_answer(good))
-    annotate(tmp_path, asker, task=replace(TASK, prior=prior, repair=True))
+    annotate(tmp_path, asker, question=replace(QUESTION, prior=prior, repair=True))
     assert set(asker.asked.values()) == {2}
 
 
@@ -251,7 +253,7 @@ def test_a_repair_that_is_worse_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_reply_that_is_cut_off_is_not_asked_for_again(tmp_path: Path) -> None:
-    asker = StandIn(behaviour=lambda tag, attempt, good: Answer(good[:40], "length", 100, 1234))
+    asker = StandIn(behaviour=lambda tag, attempt, good: ChatReply(good[:40], "length", 100, 1234))
     results, annotator = annotate(tmp_path, asker)
     assert asker.asked.total() == 40
     assert annotator.summary.failed == {"truncated": 40}
@@ -341,7 +343,7 @@ def test_a_repair_without_a_reply_is_asked_again(tmp_path: Path) -> None:
 def test_errors_that_an_earlier_release_stored_are_asked_again(tmp_path: Path) -> None:
     annotate(tmp_path, StandIn(EXAMPLES[:5]), EXAMPLES[:5])
     with Store(tmp_path / "store") as store:
-        key = next(course(TASK, EXAMPLES[5])).key
+        key = next(course(QUESTION, EXAMPLES[5])).key
         store.fail([Failure(key, "connection failed", "refused", "")]).result()
     results, annotator = annotate(tmp_path, StandIn())
     assert spans(results) == spans(EXAMPLES)
@@ -484,7 +486,7 @@ def test_budgets_that_make_no_sense(arguments: tuple[Any, ...]) -> None:
 def test_stopping_stores_what_is_under_way_and_sends_no_more(tmp_path: Path) -> None:
     asker = StandIn(delay=lambda number: 0.05, concurrency=4)
     with Store(tmp_path / "store") as store:
-        annotator = Annotator(TASK, asker, store)
+        annotator = Annotator(QUESTION, asker, store)
         annotator._progress = lambda summary: annotator.stop("interrupted") if summary.done == 10 else None
         with pytest.raises(Stopped):
             list(annotator.run(EXAMPLES))
@@ -505,7 +507,7 @@ def test_stopping_while_workers_wait_for_room(tmp_path: Path, monkeypatch: pytes
         concurrency=4,
     )
     with Store(tmp_path / "store") as store:
-        annotator = Annotator(TASK, asker, store)
+        annotator = Annotator(QUESTION, asker, store)
         annotator._progress = lambda summary: annotator.stop("interrupted") if summary.done == 4 else None
         with pytest.raises(Stopped):
             list(annotator.run(EXAMPLES))
@@ -543,7 +545,7 @@ def test_one_slow_reply_does_not_hold_more_than_the_window(tmp_path: Path, monke
 
     asker = StandIn(delay=lambda number: 0.3 if number == 1 else 0.0, concurrency=4)
     with Store(tmp_path / "store") as store:
-        results = Annotator(TASK, asker, store).run(counted())
+        results = Annotator(QUESTION, asker, store).run(counted())
         next(results)
         assert taken <= 6 + 4 + 1
         assert len(list(results)) == 39
@@ -552,7 +554,7 @@ def test_one_slow_reply_does_not_hold_more_than_the_window(tmp_path: Path, monke
 def test_an_abandoned_run_leaves_the_store_in_order(tmp_path: Path) -> None:
     asker = StandIn(delay=lambda number: 0.02)
     with Store(tmp_path / "store") as store:
-        results = Annotator(TASK, asker, store).run(EXAMPLES)
+        results = Annotator(QUESTION, asker, store).run(EXAMPLES)
         next(results)
         results.close()
         assert store.spent("m").requests == asker.asked.total() < 40  # what was under way is stored
@@ -572,7 +574,7 @@ def test_a_mistake_in_the_input_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_replies_without_usage_are_estimated(tmp_path: Path) -> None:
-    asker = StandIn(behaviour=lambda tag, attempt, good: Answer(good, "stop", None, None))
+    asker = StandIn(behaviour=lambda tag, attempt, good: ChatReply(good, "stop", None, None))
     _, annotator = annotate(tmp_path, asker)
     assert annotator.summary.unmetered == 40
     assert annotator.summary.prompt_tokens > 40 * 500
@@ -582,7 +584,7 @@ def test_two_runs_on_one_store_share_the_work(tmp_path: Path) -> None:
     """In one process, each with its own connection and claims, as two processes would."""
     one, other = StandIn(delay=lambda number: 0.01), StandIn(delay=lambda number: 0.01)
     with Store(tmp_path / "store") as first, Store(tmp_path / "store") as second:
-        runs = [Annotator(TASK, one, first), Annotator(TASK, other, second)]
+        runs = [Annotator(QUESTION, one, first), Annotator(QUESTION, other, second)]
 
         async def both() -> list[list[Example]]:
             return await asyncio.gather(*(asyncio.to_thread(list, run.run(EXAMPLES)) for run in runs))
@@ -610,14 +612,14 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(annotate_module, "WINDOW", 64)
 
     class Endless(StandIn):
-        async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> Answer:
+        async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> ChatReply:
             await asyncio.sleep(0)
-            return Answer("I'm sorry, I can't.", "stop", 1, 1)
+            return ChatReply("I'm sorry, I can't.", "stop", 1, 1)
 
     def peak(count: int) -> int:
         asker = Endless()
         with Store(tmp_path / f"store{count}") as store:
-            annotator = Annotator(replace(TASK, repair=False), asker, store)
+            annotator = Annotator(replace(QUESTION, repair=False), asker, store)
             tracemalloc.start()
             assert sum(1 for _ in annotator.run(make_many(count))) == count
             size = tracemalloc.get_traced_memory()[1]
@@ -632,7 +634,7 @@ def test_forecast_counts_what_is_new_stored_and_repeated(tmp_path: Path) -> None
     annotate(tmp_path, StandIn(), EXAMPLES[:10])
     examples = [*EXAMPLES, replace(EXAMPLES[0], id="same")]
     with Store(tmp_path / "store") as store:
-        found = forecast(TASK, examples, store)
+        found = forecast(QUESTION, examples, store)
     assert (found.examples, found.requests, found.stored, found.duplicates) == (41, 30, 10, 1)
     assert found.completion_tokens > 30 * 10
     assert found.prompt_tokens > found.completion_tokens

@@ -14,7 +14,7 @@ from assistant_server import completion
 
 from cattune import Example, load_examples, save_examples
 from cattune.annotation.assistant.batch import URL, collect, read_results, write_requests
-from cattune.annotation.assistant.course import Task, course
+from cattune.annotation.assistant.course import Question, course
 from cattune.annotation.assistant.prior import load_prior
 from cattune.annotation.assistant.prompt import example_tag, reply_text
 from cattune.annotation.assistant.reply_form import output_limit, response_format
@@ -25,8 +25,8 @@ from cattune.errors import DataError
 from cattune.grounding.search import Phrase
 from cattune.tasks.stg import load_game, make_split
 
-TASK = Task(load_prior("tabular_risk"), "m", {"temperature": 0})
-RESPONSE_FORMAT = response_format(TASK.prior)
+QUESTION = Question(load_prior("tabular_risk"), "m", {"temperature": 0})
+RESPONSE_FORMAT = response_format(QUESTION.prior)
 EXAMPLES = make_split(load_game("cancer_risk"), "train", 12, seed=0)
 
 Answer = Callable[[dict[str, Any]], Any]
@@ -67,58 +67,60 @@ def spans(examples: Iterable[Example]) -> list[Any]:
 def test_requests_are_those_of_the_batch_service(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
         repeated = [*EXAMPLES, replace(EXAMPLES[0], id="the same")]
-        assert write_requests(tmp_path / "requests", TASK, repeated, store, RESPONSE_FORMAT) == 12
+        assert write_requests(tmp_path / "requests", QUESTION, repeated, store, RESPONSE_FORMAT) == 12
     for request in lines(tmp_path / "requests"):
         assert set(request) == {"custom_id", "method", "url", "body"}
         assert (request["method"], request["url"]) == ("POST", URL)
         body = request["body"]
         assert (body["model"], body["temperature"], body["response_format"]) == ("m", 0, RESPONSE_FORMAT)
-        assert body["max_completion_tokens"] == output_limit(TASK.prior)
+        assert body["max_completion_tokens"] == output_limit(QUESTION.prior)
         assert len(request["custom_id"]) == 64
 
 
 @pytest.mark.parametrize("parameters", [{"max_tokens": 50}, {"max_completion_tokens": 50}])
 def test_a_batch_has_one_limit_on_output(tmp_path: Path, parameters: dict[str, int]) -> None:
     with Store(tmp_path / "store") as store:
-        task = replace(TASK, parameters=parameters)
-        write_requests(tmp_path / "requests", task, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
+        question = replace(QUESTION, parameters=parameters)
+        write_requests(tmp_path / "requests", question, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
         assert {key: lines(tmp_path / "requests")[0]["body"].get(key) for key in parameters} == parameters
         assert "max_tokens" in parameters or "max_tokens" not in lines(tmp_path / "requests")[0]["body"]
-        write_requests(tmp_path / "again", TASK, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
+        write_requests(tmp_path / "again", QUESTION, EXAMPLES, store, RESPONSE_FORMAT, most_tokens=60)
     assert lines(tmp_path / "again")[0]["body"]["max_completion_tokens"] == 60
     keys = [line["custom_id"] for line in lines(tmp_path / "again")]
-    assert keys == [next(course(TASK, example)).key.hex() for example in EXAMPLES], "the limit is no part of the key"
+    assert keys == [next(course(QUESTION, example)).key.hex() for example in EXAMPLES], (
+        "the limit is no part of the key"
+    )
 
 
 def test_results_in_any_order_give_the_links_in_the_order_of_the_input(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
-        write_requests(tmp_path / "requests", TASK, EXAMPLES, store, RESPONSE_FORMAT)
+        write_requests(tmp_path / "requests", QUESTION, EXAMPLES, store, RESPONSE_FORMAT)
         results = serve(tmp_path / "requests", tmp_path / "results")
-        assert read_results(results, TASK, store) == {"new": 12}
-        assert read_results(results, TASK, store) == {"known": 12}
+        assert read_results(results, QUESTION, store) == {"new": 12}
+        assert read_results(results, QUESTION, store) == {"known": 12}
         assert store.spent("m").requests == 12  # a file that is read twice is not paid twice
         summary = Summary()
-        assert spans(collect(TASK, EXAMPLES, store, summary)) == spans(EXAMPLES)
+        assert spans(collect(QUESTION, EXAMPLES, store, summary)) == spans(EXAMPLES)
         assert summary.annotated == 12
         with pytest.raises(DataError, match="nothing to ask"):
-            write_requests(tmp_path / "more", TASK, EXAMPLES, store, RESPONSE_FORMAT)
+            write_requests(tmp_path / "more", QUESTION, EXAMPLES, store, RESPONSE_FORMAT)
 
 
 def test_replies_with_problems_go_into_a_second_round(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
-        write_requests(tmp_path / "requests", TASK, EXAMPLES, store, RESPONSE_FORMAT)
+        write_requests(tmp_path / "requests", QUESTION, EXAMPLES, store, RESPONSE_FORMAT)
         bad = lines(tmp_path / "requests")[4]["custom_id"]
 
         def answer(request: dict[str, Any]) -> Any:
             return result_of(request, "No." if request["custom_id"] == bad else good_reply(request))
 
-        read_results(serve(tmp_path / "requests", tmp_path / "results", answer), TASK, store)
+        read_results(serve(tmp_path / "requests", tmp_path / "results", answer), QUESTION, store)
         with pytest.raises(Stopped, match="1 example waits"):
-            list(collect(TASK, EXAMPLES, store, Summary()))
-        assert write_requests(tmp_path / "again", TASK, EXAMPLES, store, RESPONSE_FORMAT) == 1
+            list(collect(QUESTION, EXAMPLES, store, Summary()))
+        assert write_requests(tmp_path / "again", QUESTION, EXAMPLES, store, RESPONSE_FORMAT) == 1
         assert lines(tmp_path / "again")[0]["body"]["messages"][-2]["content"] == "No."
-        read_results(serve(tmp_path / "again", tmp_path / "results"), TASK, store)
-        assert spans(collect(TASK, EXAMPLES, store, Summary())) == spans(EXAMPLES)
+        read_results(serve(tmp_path / "again", tmp_path / "results"), QUESTION, store)
+        assert spans(collect(QUESTION, EXAMPLES, store, Summary())) == spans(EXAMPLES)
 
 
 ERRORS = {
@@ -147,7 +149,7 @@ ERRORS = {
 def test_errors_are_no_replies_and_are_asked_again(tmp_path: Path, reason: str) -> None:
     examples = EXAMPLES[:3]
     with Store(tmp_path / "store") as store:
-        write_requests(tmp_path / "requests", TASK, examples, store, RESPONSE_FORMAT)
+        write_requests(tmp_path / "requests", QUESTION, examples, store, RESPONSE_FORMAT)
         first = lines(tmp_path / "requests")[0]["custom_id"]
 
         def answer(request: dict[str, Any]) -> Any:
@@ -155,39 +157,43 @@ def test_errors_are_no_replies_and_are_asked_again(tmp_path: Path, reason: str) 
             return result_of(request, good_reply(request)) if is_first else ERRORS[reason](request)
 
         results = serve(tmp_path / "requests", tmp_path / "results", answer)
-        assert read_results(results, TASK, store) == {"new": 1, "failed": 2}
+        assert read_results(results, QUESTION, store) == {"new": 1, "failed": 2}
         summary = Summary()
-        assert [len(example.links) for example in collect(TASK, examples, store, summary)] == [1, 0, 0]
+        assert [len(example.links) for example in collect(QUESTION, examples, store, summary)] == [1, 0, 0]
         assert (summary.failed, summary.unanswered, summary.unusable) == ({reason: 2}, 2, 0)
         raw = [json.loads(failure.raw) for failure, _, _ in store.failures()]
         assert raw == [line for line in lines(results) if line["custom_id"] != first]
-        assert write_requests(tmp_path / "again", TASK, examples, store, RESPONSE_FORMAT) == 2
+        assert write_requests(tmp_path / "again", QUESTION, examples, store, RESPONSE_FORMAT) == 2
         with pytest.raises(Stopped, match="2 examples wait"):  # they are in the queue again
-            list(collect(TASK, examples, store, Summary()))
-        read_results(serve(tmp_path / "again", tmp_path / "results"), TASK, store)
-        assert spans(collect(TASK, examples, store, Summary())) == spans(examples)
+            list(collect(QUESTION, examples, store, Summary()))
+        read_results(serve(tmp_path / "again", tmp_path / "results"), QUESTION, store)
+        assert spans(collect(QUESTION, examples, store, Summary())) == spans(examples)
 
 
 def test_errors_alone_are_no_output(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
-        write_requests(tmp_path / "requests", TASK, EXAMPLES[:2], store, RESPONSE_FORMAT)
-        read_results(serve(tmp_path / "requests", tmp_path / "results", ERRORS["batch: batch_expired"]), TASK, store)
+        write_requests(tmp_path / "requests", QUESTION, EXAMPLES[:2], store, RESPONSE_FORMAT)
+        read_results(
+            serve(tmp_path / "requests", tmp_path / "results", ERRORS["batch: batch_expired"]), QUESTION, store
+        )
         with pytest.raises(Stopped, match="none of the requests was answered"):
-            list(collect(TASK, EXAMPLES[:2], store, Summary()))
+            list(collect(QUESTION, EXAMPLES[:2], store, Summary()))
 
 
 def test_replies_that_could_not_be_used_are_asked_for_again_on_request(tmp_path: Path) -> None:
-    task = replace(TASK, repair=False)
+    question = replace(QUESTION, repair=False)
     with Store(tmp_path / "store") as store:
-        write_requests(tmp_path / "requests", task, EXAMPLES[:2], store, RESPONSE_FORMAT)
+        write_requests(tmp_path / "requests", question, EXAMPLES[:2], store, RESPONSE_FORMAT)
         no = serve(tmp_path / "requests", tmp_path / "results", lambda request: result_of(request, "No."))
-        read_results(no, task, store)
-        assert [example.links for example in collect(task, EXAMPLES[:2], store, Summary())] == [(), ()]
+        read_results(no, question, store)
+        assert [example.links for example in collect(question, EXAMPLES[:2], store, Summary())] == [(), ()]
         with pytest.raises(DataError, match="--retry-failed"):
-            write_requests(tmp_path / "again", task, EXAMPLES[:2], store, RESPONSE_FORMAT)
-        assert write_requests(tmp_path / "again", task, EXAMPLES[:2], store, RESPONSE_FORMAT, retry_failed=True) == 2
-        read_results(serve(tmp_path / "again", tmp_path / "results"), task, store)
-        assert spans(collect(task, EXAMPLES[:2], store, Summary())) == spans(EXAMPLES[:2])
+            write_requests(tmp_path / "again", question, EXAMPLES[:2], store, RESPONSE_FORMAT)
+        assert (
+            write_requests(tmp_path / "again", question, EXAMPLES[:2], store, RESPONSE_FORMAT, retry_failed=True) == 2
+        )
+        read_results(serve(tmp_path / "again", tmp_path / "results"), question, store)
+        assert spans(collect(question, EXAMPLES[:2], store, Summary())) == spans(EXAMPLES[:2])
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_replies_that_could_not_be_used_are_asked_for_again_on_request(tmp_path:
 def test_files_that_are_no_results(tmp_path: Path, record: dict[str, Any], message: str) -> None:
     (tmp_path / "results").write_text(json.dumps(record))
     with Store(tmp_path / "store") as store, pytest.raises(DataError, match=message):
-        read_results(tmp_path / "results", TASK, store)
+        read_results(tmp_path / "results", QUESTION, store)
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from cattune.annotation.assistant.endpoint import address as endpoint
 from cattune.annotation.assistant.endpoint import chat_protocol, client
 from cattune.annotation.assistant.endpoint.chat_protocol import (
-    Answer,
     BadPayload,
+    ChatReply,
     Refusal,
     parsed,
-    read_answer,
+    read_chat_reply,
     read_refusal,
     retry_after,
 )
@@ -79,8 +79,8 @@ def ask_all(url: str, told: list[str] | None = None, **settings: Any) -> tuple[l
     return asyncio.run(run())
 
 
-def ask_one(url: str, tokens: float = 0.0, **settings: Any) -> Answer:
-    async def run() -> Answer:
+def ask_one(url: str, tokens: float = 0.0, **settings: Any) -> ChatReply:
+    async def run() -> ChatReply:
         assistant = Assistant("m", RESPONSE_FORMAT, base_url=url, **settings)
         try:
             return await assistant.ask(MESSAGES[0], tokens)
@@ -117,7 +117,7 @@ def test_a_stalled_connection_is_given_up_after_the_timeout(replies: Path) -> No
     started = time.monotonic()
     with running(replies, "--faults", 0.25, "--only", "stall") as url:
         answers, sent = ask_all(url, timeout_s=0.2, max_retries=10)
-    assert all(isinstance(answer, Answer) for answer in answers)
+    assert all(isinstance(answer, ChatReply) for answer in answers)
     assert sent["time-out"] > 3
     assert time.monotonic() - started < 20
 
@@ -288,7 +288,7 @@ def test_structured_output_is_given_up_once_for_all(replies: Path, form: str, na
     told: list[str] = []
     with running(replies, "--formats", form) as url:
         answers, _ = ask_all(url, told)
-    assert all(isinstance(answer, Answer) for answer in answers)
+    assert all(isinstance(answer, ChatReply) for answer in answers)
     assert [f"json_schema; going on with {name}" in said for said in told] == [True]
 
 
@@ -344,16 +344,16 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 
 def test_answers_in_the_forms_that_servers_give() -> None:
     payload: dict[str, Any] = completion("m", "hello", "stop", 3, 4)
-    assert read_answer(json.dumps(payload)) == Answer("hello", "stop", 3, 4)
+    assert read_chat_reply(json.dumps(payload)) == ChatReply("hello", "stop", 3, 4)
     message = payload["choices"][0]["message"]
     message["content"] = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
-    assert read_answer(json.dumps(payload)).text == "hello"
+    assert read_chat_reply(json.dumps(payload)).text == "hello"
     message |= {"content": None, "refusal": "no"}
-    assert read_answer(json.dumps(payload)) == Answer("no", "refusal", 3, 4)
+    assert read_chat_reply(json.dumps(payload)) == ChatReply("no", "refusal", 3, 4)
     message |= {"content": "\ud800", "refusal": None}
     payload |= {"usage": {"prompt_tokens": True, "completion_tokens": -1}}
     payload["choices"][0]["finish_reason"] = "length"
-    assert read_answer(json.dumps(payload)) == Answer("?", "length", None, None)
+    assert read_chat_reply(json.dumps(payload)) == ChatReply("?", "length", None, None)
 
 
 @pytest.mark.parametrize(
@@ -372,21 +372,21 @@ def test_answers_in_the_forms_that_servers_give() -> None:
     ],
 )
 def test_finish_reasons(named: Any, reason: str) -> None:
-    answer = read_answer(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
-    assert isinstance(answer, Answer)
+    answer = read_chat_reply(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
+    assert isinstance(answer, ChatReply)
     assert answer.finish_reason == reason
 
 
 def test_a_filtered_answer_without_a_message() -> None:
-    answer = read_answer('{"choices": [{"finish_reason": "content_filter"}]}')
-    assert isinstance(answer, Answer)
+    answer = read_chat_reply('{"choices": [{"finish_reason": "content_filter"}]}')
+    assert isinstance(answer, ChatReply)
     assert answer.finish_reason == "refusal"
 
 
 @pytest.mark.parametrize("named", ["error", "abort", "insufficient_system_resource"])
 def test_an_answer_that_was_broken_off_is_none(named: str) -> None:
     with pytest.raises(BadPayload, match=named):
-        read_answer(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
+        read_chat_reply(json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": named}]}))
 
 
 def events(*pieces: Any, end: str = "data: [DONE]\n\n") -> str:
@@ -401,8 +401,8 @@ def test_an_answer_that_is_streamed_though_it_was_not_asked_for() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 2}
     body = events(piece(None), piece("a\u2028"), piece("b"), piece(None, "stop"), {"choices": [], "usage": usage})
     for stream in (body, f": keep-alive\n\n{body}", f"event: message\n{body}", body.replace("data: ", "data:")):
-        assert read_answer(stream) == Answer("a\u2028b", "stop", 9, 2)
-    assert read_answer(events(piece("a", "length"), end="")).finish_reason == "length"
+        assert read_chat_reply(stream) == ChatReply("a\u2028b", "stop", 9, 2)
+    assert read_chat_reply(events(piece("a", "length"), end="")).finish_reason == "length"
 
 
 @pytest.mark.parametrize(
@@ -410,11 +410,11 @@ def test_an_answer_that_is_streamed_though_it_was_not_asked_for() -> None:
 )
 def test_a_stream_that_is_cut_off_is_no_answer(body: str) -> None:
     with pytest.raises(BadPayload, match="stream of events"):
-        read_answer(body)
+        read_chat_reply(body)
 
 
 def test_an_error_in_a_stream_is_a_refusal() -> None:
-    refusal = read_answer(events(piece("a"), {"error": {"code": 429, "message": "slow down"}}))
+    refusal = read_chat_reply(events(piece("a"), {"error": {"code": 429, "message": "slow down"}}))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.message) == (429, "slow down")
 
@@ -434,14 +434,14 @@ def test_an_error_in_a_stream_is_a_refusal() -> None:
 )
 def test_an_error_with_a_status_of_success(error: Any, status: int, expected: Meaning) -> None:
     for body in ({"error": error}, {"choices": [{"error": error}]}, [{"error": error}]):
-        refusal = read_answer(json.dumps(body))
+        refusal = read_chat_reply(json.dumps(body))
         assert isinstance(refusal, Refusal)
         assert (refusal.status, meaning(refusal)) == (status, expected)
 
 
 def test_what_else_says_why_there_is_no_answer() -> None:
     for name in ("detail", "message", "msg"):
-        refusal = read_answer(json.dumps({"code": 1001, name: "Not authenticated"}))
+        refusal = read_chat_reply(json.dumps({"code": 1001, name: "Not authenticated"}))
         assert isinstance(refusal, Refusal)
         assert refusal.message == "Not authenticated"
     for body, said in (
@@ -451,7 +451,7 @@ def test_what_else_says_why_there_is_no_answer() -> None:
         ('{"message": {}}', "no chat"),
     ):
         with pytest.raises(BadPayload, match=said):
-            read_answer(body)
+            read_chat_reply(body)
 
 
 JSON = st.recursive(
@@ -465,7 +465,7 @@ def test_no_body_breaks_the_reader(value: Any) -> None:
     body = json.dumps(value)
     for text in (body, body[:-1], json.dumps({"choices": [{"message": value}], "usage": value}), events(value)):
         with suppress(BadPayload):
-            assert isinstance(read_answer(text), Answer | Refusal)
+            assert isinstance(read_chat_reply(text), ChatReply | Refusal)
     refusal = read_refusal(400, value, KEY)
     assert isinstance(refusal.message, str)
     assert isinstance(meaning(refusal), Meaning)
@@ -583,4 +583,4 @@ def test_what_a_server_says_of_a_refusal_can_be_stored_and_is_short(error: str) 
 def test_an_answer_with_half_of_a_surrogate_pair_can_be_stored() -> None:
     for message in ('{"content": "a\\ud800"}', '{"content": [{"text": "a\\ud800"}]}', '{"refusal": ["a\\ud800"]}'):
         body = f'{{"choices": [{{"message": {message}, "finish_reason": ["\\udfff"]}}]}}'
-        assert "a?" in read_answer(body).text
+        assert "a?" in read_chat_reply(body).text

@@ -20,7 +20,7 @@ import yaml
 from assistant_server import completion, running, write_replies
 
 from cattune import Example, Message, load_examples, save_examples
-from cattune.annotation import Store, Task, load_prior, response_format
+from cattune.annotation import Question, Store, load_prior, response_format
 from cattune.annotation.assistant.batch import write_requests
 from cattune.annotation.store.store import Failure
 from cattune.cli import main as cli
@@ -167,10 +167,10 @@ def settings() -> Iterator[tuple[str, str]]:
 def write_results(folder: Path) -> None:
     """What a provider makes of the requests for in.jsonl."""
     replies = [json.loads(line) for line in (folder / "replies").read_text().splitlines()]
-    task = Task(load_prior(folder / "prior.yaml"), "gpt-4.1-mini", {"temperature": 0})
+    question = Question(load_prior(folder / "prior.yaml"), "gpt-4.1-mini", {"temperature": 0})
     with Store(folder / "requests.store") as store:
-        form = response_format(task.prior)
-        write_requests(folder / "sent.jsonl", task, load_examples(folder / "in.jsonl"), store, form)
+        form = response_format(question.prior)
+        write_requests(folder / "sent.jsonl", question, load_examples(folder / "in.jsonl"), store, form)
     with (folder / "results.jsonl").open("w") as results:
         for line in (folder / "sent.jsonl").read_text().splitlines():
             request = json.loads(line)

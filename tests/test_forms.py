@@ -12,7 +12,7 @@ import pytest
 from behaving_server import FINE, Answer, Server, behaving, good, refused
 
 from cattune.annotation.assistant.endpoint import client
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer as Answered
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply
 from cattune.annotation.assistant.endpoint.client import Assistant
 from cattune.annotation.assistant.endpoint.limits import Limits
 from cattune.annotation.assistant.endpoint.unanswered import Unanswered
@@ -286,7 +286,7 @@ def test_many_at_once_find_the_way_together() -> None:
 
     with behaving(lambda n, request: refused(400) if "temperature" in request else good()) as server:
         answers = asyncio.run(run(server.url))
-    assert all(isinstance(answer, Answered) for answer in answers)
+    assert all(isinstance(answer, ChatReply) for answer in answers)
     assert len(server.requests) < 20 + 10
     assert {request["max_tokens"] for request in server.requests} == {100}
 

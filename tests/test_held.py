@@ -12,7 +12,7 @@ import pytest
 import torch
 from tokenizer_families import family
 
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply
 from cattune.annotation.assistant.held import NotHeld, Schema
 from cattune.annotation.assistant.local import LocalModel
 from cattune.annotation.assistant.prior import load_prior
@@ -65,7 +65,7 @@ def test_a_local_model_is_held_to_the_form(tmp_path: Path) -> None:
     told: list[str] = []
     prior = load_prior("tabular_risk")
 
-    async def ask() -> list[Answer]:
+    async def ask() -> list[ChatReply]:
         model = LocalModel(tmp_path, response_format(prior), max_new_tokens=8, device="cpu", tell=told.append)
         questions = ([{"role": "system", "content": "x"}, {"role": "user", "content": text}] for text in ("a", "b c"))
         answers = await asyncio.gather(*map(model.ask, questions))

@@ -11,7 +11,7 @@ from behaving_server import Answer as Answered
 from behaving_server import behaving, good, refused
 
 from cattune.annotation.assistant.endpoint import client
-from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, ChatReply
 from cattune.annotation.assistant.endpoint.client import Assistant
 from cattune.annotation.assistant.endpoint.forms import Way, keeps_form
 from cattune.annotation.assistant.endpoint.outage import Outage
@@ -88,4 +88,4 @@ def test_an_endpoint_that_ignores_the_form_is_noticed_from_its_first_reply(text:
     ],
 )
 def test_what_says_nothing_against_the_form(text: str, finish: str) -> None:
-    assert keeps_form(Way("json_schema"), Answer(text, finish, None, None))
+    assert keeps_form(Way("json_schema"), ChatReply(text, finish, None, None))

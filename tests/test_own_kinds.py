@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cattune import Example, save_examples
 from cattune.annotation import Store
-from cattune.annotation.store.store import Reply
+from cattune.annotation.store.store import StoredReply
 from cattune.cli import main as cli
 from cattune.data.own_kinds import EXAMPLES, GAME, PRIOR, RULES, own_kind, top_keys
 
@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write("results.json", {"splits": {"iid": {"n": 1}}, "provenance": {}}, indent=2)
     write("alignment.json", {"examples": 1, "aligned_links": 1, "aligned_causes": 1}, indent=2)
     with Store(folder / "store") as store:
-        store.save(b"k" * 32, "m", Reply("a", "stop", 1, 1)).result()
+        store.save(b"k" * 32, "m", StoredReply("a", "stop", 1, 1)).result()
     return folder
 
 

@@ -24,9 +24,9 @@ from cattune.annotation.store.store import (
     Failure,
     InputNote,
     OutputNote,
-    Reply,
     Spent,
     Store,
+    StoredReply,
     request_key,
 )
 from cattune.errors import OutputError
@@ -34,7 +34,7 @@ from cattune.errors import OutputError
 MESSAGES = [{"role": "user", "content": "What is it? \u05d0 😀"}]
 KEY = request_key(MESSAGES, "m", {}, "1")
 OTHER = request_key(MESSAGES, "m", {}, "2")
-REPLY = Reply("it is 4", "stop", 10, 3)
+REPLY = StoredReply("it is 4", "stop", 10, 3)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -82,7 +82,7 @@ def test_key_does_not_depend_on_the_order_of_parameters() -> None:
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), detail=st.text(st.characters(exclude_categories=["Cs"])))
 def test_texts_come_back_as_they_went_in(tmp_path_factory: pytest.TempPathFactory, text: str, detail: str) -> None:
     with Store(tmp_path_factory.mktemp("store") / "store") as store:
-        reply = Reply(text, "length", 0, 2**40)
+        reply = StoredReply(text, "length", 0, 2**40)
         store.save(KEY, "m", reply).result()
         store.fail([Failure(KEY, "truncated", detail, text)]).result()
         assert store.get(KEY) == reply
@@ -91,7 +91,7 @@ def test_texts_come_back_as_they_went_in(tmp_path_factory: pytest.TempPathFactor
 
 def test_first_reply_stays_and_every_one_is_counted(store: Store) -> None:
     store.save(KEY, "m", REPLY).result()
-    store.save(KEY, "m", Reply("another", "stop", 1, 1)).result()
+    store.save(KEY, "m", StoredReply("another", "stop", 1, 1)).result()
     assert store.get(KEY) == REPLY
     assert store.spent("m") == Spent(2, 11, 4)
     assert store.spent("n") == Spent()
@@ -99,7 +99,7 @@ def test_first_reply_stays_and_every_one_is_counted(store: Store) -> None:
 
 def test_failures_keep_every_attempt_with_its_raw_reply(store: Store) -> None:
     for text in ("first", "second"):
-        store.save(KEY, "m", Reply(text, "stop", 5, 5)).result()
+        store.save(KEY, "m", StoredReply(text, "stop", 5, 5)).result()
         store.fail([Failure(KEY, "no_json", "prose", text)]).result()
         store.fail([Failure(KEY, "no_json", "told twice", text)]).result()
         assert store.failure(KEY) is not None
@@ -178,7 +178,7 @@ def test_a_process_that_lives_keeps_its_claims(tmp_path: Path, monkeypatch: pyte
 def test_what_is_stored_survives_a_kill(tmp_path: Path) -> None:
     code = """
 for i in range(100000):
-    s.save(i.to_bytes(32, "big"), "m", Reply(str(i), "stop", 1, 1)).result()
+    s.save(i.to_bytes(32, "big"), "m", StoredReply(str(i), "stop", 1, 1)).result()
     print(i, flush=True)
 """
     process = script(tmp_path / "store", code)
@@ -209,7 +209,7 @@ def key(i): return i.to_bytes(32, "big")
 done = 0
 for i in range(400):
     if s.claim(key(i)).result() == OURS:
-        s.save(key(i), "m", Reply(str(i), "stop", 1, 1)).result()
+        s.save(key(i), "m", StoredReply(str(i), "stop", 1, 1)).result()
         done += 1
 print(done, flush=True)
 """
@@ -285,7 +285,7 @@ def test_what_is_stored_while_others_come_and_go_is_there(tmp_path: Path) -> Non
 for _ in range(20):
     Store(sys.argv[1]).close()
 with Store(sys.argv[1]) as store:
-    store.save(sys.argv[2].encode() * 32, "m", Reply("a", "stop", 1, 1)).result()
+    store.save(sys.argv[2].encode() * 32, "m", StoredReply("a", "stop", 1, 1)).result()
 """
     commands = [(comes_and_goes, "x"), *((puts, str(i)) for i in range(3))]
     processes = [
@@ -329,7 +329,7 @@ from cattune.errors import OutputError
 done = 0
 try:
     for i in range(1000):
-        s.save(i.to_bytes(32, "big"), "m", Reply("x" * 5000, "stop", 1, 1)).result()
+        s.save(i.to_bytes(32, "big"), "m", StoredReply("x" * 5000, "stop", 1, 1)).result()
         done += 1
 except OutputError as error:
     print(done, error, flush=True)

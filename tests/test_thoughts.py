@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer, read_answer
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply, read_chat_reply
 from cattune.annotation.assistant.reading.thoughts import ThoughtTags
 from cattune.annotation.assistant.reply import (
     CONTRADICTORY,
@@ -145,8 +145,8 @@ CALL = {"id": "1", "type": "function", "function": {"name": "links", "arguments"
     ],
 )
 def test_where_servers_put_the_thought_and_the_answer(message: dict[str, Any], expected: list[str] | str) -> None:
-    answer = read_answer(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}))
-    assert isinstance(answer, Answer)
+    answer = read_chat_reply(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}))
+    assert isinstance(answer, ChatReply)
     assert outcome(answer.text) == expected
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from cattune.lazy import lazily
 
 if TYPE_CHECKING:
-    from cattune.annotation.assistant.annotate import Annotator
-    from cattune.annotation.assistant.course import Task
+    from cattune.annotation.assistant.annotator import Annotator
+    from cattune.annotation.assistant.course import Question
     from cattune.annotation.assistant.endpoint.client import Assistant
     from cattune.annotation.assistant.inputs import iter_examples
     from cattune.annotation.assistant.local import LocalModel
@@ -34,7 +34,7 @@ __all__ = [
     "Assistant",
     "LocalModel",
     "Store",
-    "Task",
+    "Question",
     "annotate_by_rules",
     "annotation_report",
     "iter_examples",
@@ -46,11 +46,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Annotator": "cattune.annotation.assistant.annotate",
+    "Annotator": "cattune.annotation.assistant.annotator",
     "Assistant": "cattune.annotation.assistant.endpoint.client",
     "LocalModel": "cattune.annotation.assistant.local",
     "Store": "cattune.annotation.store.store",
-    "Task": "cattune.annotation.assistant.course",
+    "Question": "cattune.annotation.assistant.course",
     "annotate_by_rules": "cattune.annotation.rules.apply",
     "annotation_report": "cattune.annotation.report",
     "iter_examples": "cattune.annotation.assistant.inputs",

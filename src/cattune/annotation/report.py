@@ -15,8 +15,7 @@ from typing import Any
 
 from cattune.annotation.consensus.agreement import Agreement, Tally
 from cattune.annotation.consensus.ballots import check_match, side_by_side
-from cattune.annotation.consensus.trivial import Comparison
-from cattune.annotation.consensus.trivial import Tally as TrivialTally
+from cattune.annotation.consensus.trivial import Comparison, TrivialTally
 from cattune.data.examples import METHODS, STATUSES, CausalLink, Example, Span
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

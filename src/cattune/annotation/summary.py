@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from cattune.annotation.assistant.course import Outcome
+from cattune.annotation.assistant.course import ExampleResult
 
 SHOWN_FAILURES = 20
 
@@ -63,7 +63,7 @@ class Summary:
     stopped: str | None = None
     why: str = ""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: ExampleResult) -> None:
         """Count an example."""
         self.done += 1
         example = outcome.example

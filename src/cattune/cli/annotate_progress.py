@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cattune.annotation.assistant.annotate import BUDGET, INTERRUPTED, NO_ANSWER
+from cattune.annotation.assistant.annotator import BUDGET, INTERRUPTED, NO_ANSWER
 from cattune.annotation.assistant.costs import Price
 from cattune.annotation.assistant.endpoint import refusals
 from cattune.annotation.assistant.reply import ADVICE

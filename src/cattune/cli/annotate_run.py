@@ -14,10 +14,10 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from cattune.annotation.assistant.annotate import INTERRUPTED, Annotator, Asker
+from cattune.annotation.assistant.annotator import INTERRUPTED, Annotator, Asker
 from cattune.annotation.assistant.batch import MOST_REQUESTS, collect, read_results, write_requests
 from cattune.annotation.assistant.costs import Costs, Price
-from cattune.annotation.assistant.course import Task
+from cattune.annotation.assistant.course import Question
 from cattune.annotation.assistant.endpoint.address import find_address
 from cattune.annotation.assistant.endpoint.forms import FORMS, Way
 from cattune.annotation.assistant.endpoint.limits import Limits
@@ -45,22 +45,22 @@ def annotate(args: argparse.Namespace) -> int:
 
     tags = tuple(args.thought_tags) if args.thought_tags else None
     repair = None if args.repair is None else bool(args.repair)
-    task = Task(_prior(args), args.model, args.parameters, repair, tags)
+    question = Question(_prior(args), args.model, args.parameters, repair, tags)
     found = check_input(args.file, args.limit)
     if found.with_links:
         some = counted(found.with_links, "example has", "examples have")
         say(f"{some} links already, of {_total(args, found):,}; these links are left out")
     if args.dry_run:
-        return _dry_run(args, task, found)
+        return _dry_run(args, question, found)
 
     with Store(args.store) as store:
         if args.batch is not None and args.batch[0] == "write":
-            return _write_batch(args, task, store, found)
-        _check_output(args, task, store)
-        _note_input(args, task, store, found)
+            return _write_batch(args, question, store, found)
+        _check_output(args, question, store)
+        _note_input(args, question, store, found)
         if args.batch is not None:
-            return _read_batch(args, task, store, found)
-        return _annotate(args, task, store, found, costs)
+            return _read_batch(args, question, store, found)
+        return _annotate(args, question, store, found, costs)
 
 
 def _examples(args: argparse.Namespace) -> Iterator[Example]:
@@ -86,10 +86,10 @@ def _price(args: argparse.Namespace) -> Price | None:
     return None if args.price is None else Price(*args.price)
 
 
-def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
+def _dry_run(args: argparse.Namespace, question: Question, found: InputFile) -> int:
     store = Store(args.store) if args.store is not None and os.path.isfile(args.store) else None
     try:
-        expected = forecast(task, _examples(args), store)
+        expected = forecast(question, _examples(args), store)
     finally:
         if store is not None:
             store.close()
@@ -113,12 +113,12 @@ def _dry_run(args: argparse.Namespace, task: Task, found: InputFile) -> int:
     return 0
 
 
-def _note_input(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> None:
+def _note_input(args: argparse.Namespace, question: Question, store: Store, found: InputFile) -> None:
     """Say what is reused where the input is not what it was in the last run."""
     name = os.path.realpath(args.file)
     before = store.input_note(name)
     if before is not None and before.sha256 != found.sha256:
-        expected = forecast(task, _examples(args), store)
+        expected = forecast(question, _examples(args), store)
         say(
             f"{args.file} has changed since the last run ({counted(before.examples, 'example')} then, "
             f"{found.examples:,} now): replies to {counted(expected.stored, 'text')} are reused; "
@@ -127,11 +127,11 @@ def _note_input(args: argparse.Namespace, task: Task, store: Store, found: Input
     store.note_input(name, InputNote(found.sha256, found.examples)).result()
 
 
-def _check_output(args: argparse.Namespace, task: Task, store: Store) -> None:
+def _check_output(args: argparse.Namespace, question: Question, store: Store) -> None:
     """Refuse to replace an output, unless it is one to go on with."""
     if args.overwrite:
         return
-    note = check_output(args.out, store, command_key(task, args.file, args.limit), args.retry_failed)
+    note = check_output(args.out, store, command_key(question, args.file, args.limit), args.retry_failed)
     if note is not None:
         say(
             f"{args.out} is of an earlier run of this command, in which {counted(note.unanswered, 'example')} got no "
@@ -139,11 +139,13 @@ def _check_output(args: argparse.Namespace, task: Task, store: Store) -> None:
         )
 
 
-def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
+def _write_batch(args: argparse.Namespace, question: Question, store: Store, found: InputFile) -> int:
     path = args.batch[1]
-    form = Way(args.response_format).response_format(response_format(task.prior)).get("response_format")
+    form = Way(args.response_format).response_format(response_format(question.prior)).get("response_format")
     most = args.max_output_tokens
-    count = write_requests(path, task, _examples(args), store, form, most_tokens=most, retry_failed=args.retry_failed)
+    count = write_requests(
+        path, question, _examples(args), store, form, most_tokens=most, retry_failed=args.retry_failed
+    )
     check_unchanged(found)
     say(f"wrote {counted(count, 'request')} to {path}; give the results to the same command with --batch read RESULTS")
     if count > MOST_REQUESTS:
@@ -155,36 +157,36 @@ def _write_batch(args: argparse.Namespace, task: Task, store: Store, found: Inpu
     return 0
 
 
-def _read_batch(args: argparse.Namespace, task: Task, store: Store, found: InputFile) -> int:
-    counts = read_results(args.batch[1], task, store)
+def _read_batch(args: argparse.Namespace, question: Question, store: Store, found: InputFile) -> int:
+    counts = read_results(args.batch[1], question, store)
     say(
         f"read {counted(counts['new'], 'new reply', 'new replies')}, {counts['known']:,} known and "
         f"{counted(counts['failed'], 'error')}"
     )
     summary = Summary()
     try:
-        _write(args, found, collect(task, _examples(args), store, summary))
-        _note_output(args, task, store, summary)
+        _write(args, found, collect(question, _examples(args), store, summary))
+        _note_output(args, question, store, summary)
     except Stopped:
         say("not every request is answered yet, or a reply has problems: write what is open with --batch write FILE")
-    return report(summary, store, task.model, _price(args), args)
+    return report(summary, store, question.model, _price(args), args)
 
 
-def _annotate(args: argparse.Namespace, task: Task, store: Store, found: InputFile, costs: Costs) -> int:
+def _annotate(args: argparse.Namespace, question: Question, store: Store, found: InputFile, costs: Costs) -> int:
     total = _total(args, found)
     with progress_bars() as update:
-        asker = _asker(args, task.prior, say, store.spent(task.model).requests > 0)
+        asker = _asker(args, question.prior, say, store.spent(question.model).requests > 0)
 
         def progress(summary: Summary) -> None:
             at_once = args.concurrency if args.local else asker.limits.pace.limit
             show(update, summary, total, at_once, costs.price)
 
-        annotator = Annotator(task, asker, store, costs=costs, retry_failed=args.retry_failed, progress=progress)
+        annotator = Annotator(question, asker, store, costs=costs, retry_failed=args.retry_failed, progress=progress)
         progress(annotator.summary)
         with suppress(Stopped), _interruptible(annotator) as signals, _modules_not_searched():
             _write(args, found, annotator.run(_examples(args)))
-            _note_output(args, task, store, annotator.summary)
-    status = report(annotator.summary, store, task.model, costs.price, args)
+            _note_output(args, question, store, annotator.summary)
+    status = report(annotator.summary, store, question.model, costs.price, args)
     return 128 + signals[0] if annotator.summary.stopped == INTERRUPTED else status
 
 
@@ -198,8 +200,8 @@ def _write(args: argparse.Namespace, found: InputFile, examples: Generator[Examp
         write_jsonl(args.out, records())
 
 
-def _note_output(args: argparse.Namespace, task: Task, store: Store, summary: Summary) -> None:
-    note_output(args.out, store, command_key(task, args.file, args.limit), summary)
+def _note_output(args: argparse.Namespace, question: Question, store: Store, summary: Summary) -> None:
+    note_output(args.out, store, command_key(question, args.file, args.limit), summary)
 
 
 def _asker(args: argparse.Namespace, prior: Prior, tell: Callable[[str], None], answered_before: bool) -> Asker:

@@ -14,10 +14,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from cattune.annotation.assistant.course import Outcome, Request, Task, answered, course
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer, BadPayload, Refusal, read_answer, read_refusal
+from cattune.annotation.assistant.course import ExampleResult, Question, Request, answered, course
+from cattune.annotation.assistant.endpoint.chat_protocol import (
+    BadPayload,
+    ChatReply,
+    Refusal,
+    read_chat_reply,
+    read_refusal,
+)
 from cattune.annotation.assistant.reply_form import limited, output_limit
-from cattune.annotation.store.store import Failure, Reply, Store
+from cattune.annotation.store.store import Failure, Store, StoredReply
 from cattune.annotation.summary import Stopped, Summary
 from cattune.data.examples import Example
 from cattune.data.jsonl import read_jsonl, write_jsonl
@@ -34,16 +40,18 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1000
 
 
-def advance(task: Task, example: Example, known: Callable[[bytes], Reply | Failure | None]) -> Outcome | Request:
+def advance(
+    question: Question, example: Example, known: Callable[[bytes], StoredReply | Failure | None]
+) -> ExampleResult | Request:
     """Take an example as far as what is known goes: to its outcome, or to the request that is to be sent next.
 
     Args:
-        task: what is asked.
+        question: what is asked.
         example: about which.
         known: what came of the request of that key.
     """
-    steps = course(task, example)
-    step: Request | Outcome = next(steps)
+    steps = course(question, example)
+    step: Request | ExampleResult = next(steps)
     while isinstance(step, Request) and (found := known(step.key)) is not None:
         step = answered(steps, found)
     return step
@@ -51,7 +59,7 @@ def advance(task: Task, example: Example, known: Callable[[bytes], Reply | Failu
 
 def write_requests(
     path: str | os.PathLike[str],
-    task: Task,
+    question: Question,
     examples: Iterable[Example],
     store: Store,
     response_format: Mapping[str, Any] | None,
@@ -68,17 +76,17 @@ def write_requests(
         DataError: there is none; every example has its replies.
         OutputError: the file cannot be written.
     """
-    limit = limited(task.parameters, most_tokens or output_limit(task.prior), own_server=False)
+    limit = limited(question.parameters, most_tokens or output_limit(question.prior), own_server=False)
     form = {} if response_format is None else {"response_format": response_format}
-    body = {"model": task.model, "messages": [], **task.parameters, **limit, **form}
+    body = {"model": question.model, "messages": [], **question.parameters, **limit, **form}
 
-    def known(key: bytes) -> Reply | None:
+    def known(key: bytes) -> StoredReply | None:
         return None if retry_failed and store.failure(key) else store.get(key)
 
     def lines() -> Iterator[dict[str, Any]]:
         with closing(SeenKeys()) as seen:
             for example in examples:
-                step = advance(task, example, known)
+                step = advance(question, example, known)
                 if isinstance(step, Request) and seen.add(step.key) is None:
                     if store.failure(step.key):
                         store.reopen([step.key]).result()
@@ -98,7 +106,7 @@ def write_requests(
     return write_jsonl(path, all_lines())
 
 
-def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summary) -> Generator[Example]:
+def collect(question: Question, examples: Iterable[Example], store: Store, summary: Summary) -> Generator[Example]:
     """The annotated examples, of replies that are stored.
 
     Raises:
@@ -106,7 +114,7 @@ def collect(task: Task, examples: Iterable[Example], store: Store, summary: Summ
     """
     is_open = 0
     for example in examples:
-        step = advance(task, example, lambda key: store.get(key) or store.failure(key))
+        step = advance(question, example, lambda key: store.get(key) or store.failure(key))
         if isinstance(step, Request):
             is_open += 1
             continue
@@ -126,7 +134,7 @@ def _line(request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"custom_id": request.key.hex(), "method": "POST", "url": URL, "body": body}
 
 
-def read_results(path: str | os.PathLike[str], task: Task, store: Store) -> Counter[str]:
+def read_results(path: str | os.PathLike[str], question: Question, store: Store) -> Counter[str]:
     """Put the results of a file into the store.
 
     Returns:
@@ -148,7 +156,7 @@ def read_results(path: str | os.PathLike[str], task: Task, store: Store) -> Coun
         if isinstance(result, Failure):
             waiting.append(store.fail([result]))
         else:
-            waiting.append(store.save(key, task.model, result))
+            waiting.append(store.save(key, question.model, result))
         if len(waiting) >= _CHUNK:
             for written in waiting:
                 written.result()
@@ -173,7 +181,7 @@ def _key_of(record: Mapping[str, Any], where: str) -> bytes:
     return bytes.fromhex(name)
 
 
-def _result(key: bytes, record: Mapping[str, Any]) -> Reply | Failure:
+def _result(key: bytes, record: Mapping[str, Any]) -> StoredReply | Failure:
     raw = json.dumps(record, ensure_ascii=False)
     response = record.get("response")
     response = response if isinstance(response, Mapping) else {}
@@ -181,12 +189,12 @@ def _result(key: bytes, record: Mapping[str, Any]) -> Reply | Failure:
     try:
         if record.get("error") or status != 200:
             said = record.get("error") or response.get("body")
-            answer: Answer | Refusal = read_refusal(status if isinstance(status, int) else 0, said, "")
+            answer: ChatReply | Refusal = read_refusal(status if isinstance(status, int) else 0, said, "")
         else:
-            answer = read_answer(json.dumps(response.get("body")))
+            answer = read_chat_reply(json.dumps(response.get("body")))
     except BadPayload as error:
         return Failure(key, "malformed response", str(error), raw)
     if isinstance(answer, Refusal):
         reason = answer.code or (f"status {answer.status}" if answer.status else "batch error")
         return Failure(key, f"batch: {reason}", answer.message, raw)
-    return Reply(answer.text, answer.finish_reason, answer.prompt_tokens or 0, answer.completion_tokens or 0)
+    return StoredReply(answer.text, answer.finish_reason, answer.prompt_tokens or 0, answer.completion_tokens or 0)

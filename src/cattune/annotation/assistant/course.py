@@ -23,14 +23,14 @@ from cattune.annotation.assistant.prompt import (
 )
 from cattune.annotation.assistant.reading.thoughts import ThoughtTags
 from cattune.annotation.assistant.reply import MOST_CHARACTERS, REFUSAL, TRUNCATED, ReplyError, read_reply, spoken
-from cattune.annotation.store.store import Failure, Reply, request_key
+from cattune.annotation.store.store import Failure, StoredReply, request_key
 from cattune.data.examples import FAILED, Example, RefusedLink
 from cattune.errors import ConfigError
 from cattune.wording import shown
 
 
 @dataclass(frozen=True)
-class Task:
+class Question:
     """What is asked about every example.
 
     Args:
@@ -80,7 +80,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExampleResult:
     """What came of an example.
 
     Args:
@@ -116,40 +116,42 @@ class _Verdict:
         return self.judgement is not None and bool(self.judgement.links)
 
 
-Course: TypeAlias = Generator[Request, "Reply | Failure", Outcome]
+Course: TypeAlias = Generator[Request, "StoredReply | Failure", ExampleResult]
 
 
-def course(task: Task, example: Example) -> Course:
+def course(question: Question, example: Example) -> Course:
     """Yields requests, is sent the reply to each or the failure to get one, and returns the outcome."""
-    request = task.request(build_messages(task.prior, example))
+    request = question.request(build_messages(question.prior, example))
     got = yield request
     unanswered = isinstance(got, Failure)
-    first = final = _verdict(task, example, request, got)
-    if task.repairs and isinstance(got, Reply) and got.finish_reason != LENGTH and not first.has_links:
-        said = spoken(got.text[:MOST_CHARACTERS], example_tag(example), task.thought_tags) or ""  # thoughts cost tokens
-        request = task.request(repair_messages(request.messages, said, first.problems), is_repair=True)
+    first = final = _verdict(question, example, request, got)
+    if question.repairs and isinstance(got, StoredReply) and got.finish_reason != LENGTH and not first.has_links:
+        said = (
+            spoken(got.text[:MOST_CHARACTERS], example_tag(example), question.thought_tags) or ""
+        )  # thoughts cost tokens
+        request = question.request(repair_messages(request.messages, said, first.problems), is_repair=True)
         got = yield request
         unanswered = isinstance(got, Failure)
-        second = _verdict(task, example, request, got)
+        second = _verdict(question, example, request, got)
         final = max((second, first), key=_worth)  # of equals the second
         if final.judgement is None:
             return _failed(example, unanswered, second, first)
     if final.judgement is None:
         return _failed(example, unanswered, final)
     made = replace(example, links=final.judgement.links, refused=final.judgement.refused)
-    return Outcome(made, unanswered=unanswered, repaired=final is not first)
+    return ExampleResult(made, unanswered=unanswered, repaired=final is not first)
 
 
-def answered(steps: Course, got: Reply | Failure) -> Request | Outcome:
+def answered(steps: Course, got: StoredReply | Failure) -> Request | ExampleResult:
     """What follows on a reply, as a value: the next request, or the outcome. No thread hands on a `StopIteration`."""
     try:
         return steps.send(got)
     except StopIteration as end:
-        outcome: Outcome = end.value
+        outcome: ExampleResult = end.value
         return outcome
 
 
-def _verdict(task: Task, example: Example, request: Request, got: Reply | Failure) -> _Verdict:
+def _verdict(question: Question, example: Example, request: Request, got: StoredReply | Failure) -> _Verdict:
     if isinstance(got, Failure):
         return _Verdict(None, got.reason, (got.detail,))
     try:
@@ -157,15 +159,15 @@ def _verdict(task: Task, example: Example, request: Request, got: Reply | Failur
             raise ReplyError(TRUNCATED, _cut_off(got))
         if got.finish_reason == REFUSED:
             raise ReplyError(REFUSAL, f"The request was declined: {shown(got.text, 200)}")
-        links = read_reply(got.text, example_tag(example), task.thought_tags)
+        links = read_reply(got.text, example_tag(example), question.thought_tags)
     except ReplyError as error:
         failure = Failure(request.key, error.reason, error.detail, got.text, example.id)
         return _Verdict(None, error.reason, (error.detail,), failure)
-    judgement = judge(example, links, task.source, task.prior.options)
+    judgement = judge(example, links, question.source, question.prior.options)
     return _Verdict(judgement, problems=judgement.problems)
 
 
-def _cut_off(reply: Reply) -> str:
+def _cut_off(reply: StoredReply) -> str:
     tokens = f" after {reply.completion_tokens:,} tokens" if reply.completion_tokens else ""
     return f"The reply was cut off{tokens}: at the limit on output tokens, or where the model's context is full."
 
@@ -177,9 +179,9 @@ def _worth(verdict: _Verdict) -> tuple[bool, int, int]:
     return True, len(verdict.judgement.links), -len(verdict.problems)
 
 
-def _failed(example: Example, unanswered: bool, last: _Verdict, *earlier: _Verdict) -> Outcome:
+def _failed(example: Example, unanswered: bool, last: _Verdict, *earlier: _Verdict) -> ExampleResult:
     """An example that trains on cross-entropy alone, and says why."""
     failures = tuple(verdict.failure for verdict in (*earlier, last) if verdict.failure is not None)
     refusal = RefusedLink("", None, f"{FAILED}{last.reason}")
     made = replace(example, links=(), refused=(refusal,))
-    return Outcome(made, last.reason, last.problems[0] if last.problems else "", failures, unanswered)
+    return ExampleResult(made, last.reason, last.problems[0] if last.problems else "", failures, unanswered)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cattune.annotation.assistant.costs import FIRST_GUESS
-from cattune.annotation.assistant.course import Task
+from cattune.annotation.assistant.course import Question
 from cattune.annotation.assistant.endpoint.limits import estimate_tokens
 from cattune.annotation.assistant.prompt import ChatMessage, build_messages
 from cattune.annotation.store.store import Store
@@ -43,18 +43,18 @@ class Forecast:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def forecast(task: Task, examples: Iterable[Example], store: Store | None = None) -> Forecast:
+def forecast(question: Question, examples: Iterable[Example], store: Store | None = None) -> Forecast:
     """See what a run over the examples would do; `store` has the replies that it could reuse."""
     found = Forecast()
     reply_tokens = FIRST_GUESS
     with closing(SeenKeys()) as seen:
         for example in examples:
-            messages = build_messages(task.prior, example)
+            messages = build_messages(question.prior, example)
             if not found.examples:
                 found.messages = messages
                 reply_tokens = _tokens_of_replies(messages)
             found.examples += 1
-            key = task.request(messages).key
+            key = question.request(messages).key
             if seen.add(key) is not None:
                 found.duplicates += 1
             elif store is not None and store.get(key):

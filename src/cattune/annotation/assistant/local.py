@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import LENGTH, STOPPED, ChatReply
 from cattune.annotation.assistant.endpoint.limits import Limits
 from cattune.annotation.assistant.endpoint.refusals import Meaning
 from cattune.annotation.assistant.endpoint.unanswered import Unanswered
@@ -27,7 +27,7 @@ MAX_NEW_TOKENS = 1024
 GATHER_S = 0.01
 """How long to wait for further requests of a batch."""
 
-_Waiting = tuple[list[int], "asyncio.Future[Answer]"]
+_Waiting = tuple[list[int], "asyncio.Future[ChatReply]"]
 
 
 class LocalModel:
@@ -69,7 +69,7 @@ class LocalModel:
         self._waiting: list[_Waiting] = []
         self._serving: asyncio.Task[None] | None = None
 
-    async def ask(self, messages: Sequence[ChatMessage], tokens: float = 0.0) -> Answer:
+    async def ask(self, messages: Sequence[ChatMessage], tokens: float = 0.0) -> ChatReply:
         """The model's most probable answer.
 
         Raises:
@@ -84,7 +84,7 @@ class LocalModel:
                 f"{len(ids)} tokens and a reply of up to {self._max_new_tokens} do not fit into the model's "
                 f"{self._room} positions",
             )
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting.append((ids, answer))
         if self._serving is None or self._serving.done():
             self._serving = asyncio.create_task(self._serve())
@@ -171,6 +171,6 @@ class LocalModel:
             processor=None if self._schema is None else self._schema.processor,
         )
 
-    def _answer(self, ids: list[int], completion: Completion) -> Answer:
+    def _answer(self, ids: list[int], completion: Completion) -> ChatReply:
         written = len(self._tokenizer(completion.text, add_special_tokens=False)["input_ids"])
-        return Answer(completion.text, STOPPED if completion.finished else LENGTH, len(ids), written)
+        return ChatReply(completion.text, STOPPED if completion.finished else LENGTH, len(ids), written)

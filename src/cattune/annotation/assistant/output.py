@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 
-from cattune.annotation.assistant.course import Task
+from cattune.annotation.assistant.course import Question
 from cattune.annotation.assistant.prior import content_key
 from cattune.annotation.assistant.prompt import PROMPT_VERSION
 from cattune.annotation.store.store import OutputNote, Store
@@ -20,14 +20,14 @@ from cattune.errors import OutputError
 _OTHERWISE = "pass --overwrite to replace it, or choose another file"
 
 
-def command_key(task: Task, source: str | os.PathLike[str], limit: int | None) -> str:
+def command_key(question: Question, source: str | os.PathLike[str], limit: int | None) -> str:
     """A hash of all that decides what an output holds, but for the assistant's replies.
 
     Where the assistant is found, and how fast it is asked, is no part of it: a run may go on elsewhere.
     """
-    prior = content_key(task.prior)
-    asked = [PROMPT_VERSION, prior, task.model, task.parameters, task.repairs]
-    said = [os.path.realpath(source), limit, *asked, task.thought_tags]
+    prior = content_key(question.prior)
+    asked = [PROMPT_VERSION, prior, question.model, question.parameters, question.repairs]
+    said = [os.path.realpath(source), limit, *asked, question.thought_tags]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

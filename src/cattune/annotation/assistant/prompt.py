@@ -43,7 +43,7 @@ _CONTROL = re.compile(r"<(?=[|｜]|/?s>|/?think(?:ing)?>|(?:start|end)_of_turn>)
 
 def build_messages(prior: Prior, example: Example) -> list[ChatMessage]:
     """The chat that asks for an example's links; its own links are not looked at."""
-    return [*map(dict, _beginning(prior)), _question(example)]
+    return [*map(dict, _beginning(prior)), _user_turn(example)]
 
 
 def repair_messages(messages: Sequence[ChatMessage], reply_text: str, problems: Iterable[str]) -> list[ChatMessage]:
@@ -101,11 +101,11 @@ def _beginning(prior: Prior) -> tuple[ChatMessage, ...]:
     turns = [{"role": "system", "content": _template("system.txt.j2").render(prior=prior)}]
     for entry in prior.examples:
         shown = reply_text(entry.example, entry.links, prior.options.answer_first)
-        turns += [_question(entry.example), {"role": "assistant", "content": shown}]
+        turns += [_user_turn(entry.example), {"role": "assistant", "content": shown}]
     return tuple(turns)
 
 
-def _question(example: Example) -> ChatMessage:
+def _user_turn(example: Example) -> ChatMessage:
     text: dict[str, Any] = dict(example.fields)
     if example.messages:
         text = {"messages": [{"role": turn.role, "content": turn.content} for turn in example.messages]}

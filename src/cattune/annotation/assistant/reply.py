@@ -116,7 +116,7 @@ class LinkReply(_Model):
     causes: Annotated[list[AnyPhrase], BeforeValidator(_as_list)]
 
 
-class Reply(_Model):
+class ParsedReply(_Model):
     """All links of one example, which is cited by its tag; the answer's may stand before the others."""
 
     example: str
@@ -164,7 +164,7 @@ def read_reply(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> 
             raise ReplyError(REFUSAL, f"The reply declines: {shown(said, 200)}")
         raise ReplyError(NO_JSON, f"The reply holds no JSON object: {shown(said, 200)}")
     replies = [_shape(value) for value in _objects(found)]
-    return _one_of([reply for reply in replies if isinstance(reply, Reply)], replies, tag)
+    return _one_of([reply for reply in replies if isinstance(reply, ParsedReply)], replies, tag)
 
 
 def spoken(text: str, tag: str, thought_tags: ThoughtTags | None = None) -> str | None:
@@ -206,14 +206,14 @@ def _objects(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
     return values
 
 
-def _shape(value: dict[str, Any]) -> Reply | str:
+def _shape(value: dict[str, Any]) -> ParsedReply | str:
     """The reply that an object is, or why it is none."""
     value = _arguments(value)
     listed = _listed(value)
     if listed > MOST_LISTED:
         raise ReplyError(TOO_LONG, f"The reply lists {listed} links and causes, more than {MOST_LISTED}.")
     try:
-        return Reply.model_validate(value)
+        return ParsedReply.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
@@ -227,7 +227,7 @@ def _listed(value: Any) -> int:
     return len(value) + sum(map(_listed, value)) if isinstance(value, list) else 0
 
 
-def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[LinkInWords]:
+def _one_of(replies: list[ParsedReply], all_of: list[ParsedReply | str], tag: str) -> list[LinkInWords]:
     """The links of the reply for this tag, if there is one, and no other that says something else."""
     ours = [reply for reply in replies if _tag(reply) == tag]
     if not ours and replies:
@@ -241,7 +241,7 @@ def _one_of(replies: list[Reply], all_of: list[Reply | str], tag: str) -> list[L
     return [(_phrase(link.effect), tuple(map(_phrase, link.causes))) for link in ours[0].all_links]
 
 
-def _tag(reply: Reply) -> str:
+def _tag(reply: ParsedReply) -> str:
     return reply.example.strip().lower()
 
 

@@ -114,7 +114,7 @@ class Comparison:
         return asdict(self)
 
 
-class Tally:
+class TrivialTally:
     """Adds up what the comparison is made of, example by example.
 
     Args:

@@ -73,7 +73,7 @@ class RuleSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RuleResult:
     """What the rules make of one example: links, what is refused and why, and the patterns that matched."""
 
     links: tuple[CausalLink, ...]
@@ -152,7 +152,7 @@ def annotate_by_rules(rules: RuleSet, example: Example) -> Example:
     return replace(example, links=outcome.links, refused=outcome.refused)
 
 
-def apply_rules(rules: RuleSet, example: Example) -> Outcome:
+def apply_rules(rules: RuleSet, example: Example) -> RuleResult:
     """Find every pattern in the example and join what the edges join.
 
     A link is refused where its effect is not found, or found more than once by a pattern that wants one; a cause where
@@ -177,7 +177,7 @@ def apply_rules(rules: RuleSet, example: Example) -> Outcome:
                 links.append(CausalLink(span, kept, source=SOURCE))
             else:
                 refused.append(RefusedLink(example.text_of(span), None, NO_CAUSE_LEFT))
-    return Outcome(tuple(links), tuple(refused), frozenset(name for name, matches in found.items() if matches))
+    return RuleResult(tuple(links), tuple(refused), frozenset(name for name, matches in found.items() if matches))
 
 
 _NONE, _SEVERAL = "none", "several"

@@ -33,7 +33,7 @@ OURS, STORED, TAKEN = "ours", "stored", "taken"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class StoredReply:
     """What an assistant model answered, as it came, and the tokens that were billed for it."""
 
     text: str
@@ -154,10 +154,10 @@ class Store:
 
     # Reading.
 
-    def get(self, key: bytes) -> Reply | None:
+    def get(self, key: bytes) -> StoredReply | None:
         """The stored reply to a request."""
         row = self._row("SELECT text, finish_reason, prompt_tokens, completion_tokens FROM replies WHERE key = ?", key)
-        return None if row is None else Reply(*row)
+        return None if row is None else StoredReply(*row)
 
     def failure(self, key: bytes) -> Failure | None:
         """The failure of a request that has not been given another chance since."""
@@ -218,7 +218,7 @@ class Store:
 
         return self._writer.submit(run)
 
-    def save(self, key: bytes, model: str, reply: Reply) -> Future[None]:
+    def save(self, key: bytes, model: str, reply: StoredReply) -> Future[None]:
         """Keep a reply. A key that has one keeps it, but what both cost is counted."""
         values = (key, reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens, time.time())
 

@@ -23,13 +23,13 @@ __all__ = [
     "LENGTH",
     "REFUSED",
     "STOPPED",
-    "Answer",
+    "ChatReply",
     "BadPayload",
     "Refusal",
     "is_out_of_money",
     "is_retried",
     "parsed",
-    "read_answer",
+    "read_chat_reply",
     "read_refusal",
     "refuses_format",
     "retry_after",
@@ -59,7 +59,7 @@ class BadPayload(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChatReply:
     """A model's answer to one request.
 
     Args:
@@ -75,7 +75,7 @@ class Answer:
     completion_tokens: int | None
 
 
-def read_answer(body: str, secret: str = "") -> Answer | Refusal:
+def read_chat_reply(body: str, secret: str = "") -> ChatReply | Refusal:
     """The answer in the body of a successful response; or the refusal that some servers send with a status of success.
 
     The text is the message's content; where that is empty, the arguments of its tool call, which some servers make of
@@ -107,7 +107,7 @@ def read_answer(body: str, secret: str = "") -> Answer | Refusal:
         text, reasons = as_words(declined), _DECLINED
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return Answer(
+    return ChatReply(
         without_secret(whole(text), secret),
         LENGTH if reasons & _CUT else REFUSED if reasons & _DECLINED else STOPPED,
         _count(usage.get("prompt_tokens")),

@@ -33,7 +33,7 @@ from cattune.annotation.assistant.endpoint.address import (
     without_logins,
 )
 from cattune.annotation.assistant.endpoint.blotting import without_secret
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer, BadPayload, read_answer, retry_after
+from cattune.annotation.assistant.endpoint.chat_protocol import BadPayload, ChatReply, read_chat_reply, retry_after
 from cattune.annotation.assistant.endpoint.endings import (
     REFUSED_AT_THE_START,
     REFUSED_LATER,
@@ -75,10 +75,10 @@ _QUERY = re.compile(r"(?<=\w)\?[\w.-]+=[^\s'\")]*")
 GIVEN_UP_IN_A_ROW = 3
 """So many requests given up, with no answer between them, make a run look whether the server is there."""
 
-_Outcome: TypeAlias = Answer | Refusal | Unanswered
+_Response: TypeAlias = ChatReply | Refusal | Unanswered
 
 
-def _reason(outcome: _Outcome) -> str:
+def _reason(outcome: _Response) -> str:
     return outcome.reason if isinstance(outcome, Unanswered) else f"status {getattr(outcome, 'status', 200)}"
 
 
@@ -151,7 +151,7 @@ class Assistant:
         if address and "#" in address:
             tell(f"what follows on '#' in the address is not sent: requests go to {self._where}")
 
-    async def ask(self, messages: Sequence[Mapping[str, str]], tokens: float = 0.0) -> Answer:
+    async def ask(self, messages: Sequence[Mapping[str, str]], tokens: float = 0.0) -> ChatReply:
         """The answer to a conversation.
 
         Args:
@@ -170,7 +170,7 @@ class Assistant:
         while failure is None or tries <= self._max_retries:
             await self.limits.sleep(wait)
             outcome = await self._in_turn(messages, walk, tokens, failure.reason if failure else "")
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, ChatReply):
                 self._outage.answered()
                 if said := self._ways.refused_parameters(walk):
                     self._end(said)
@@ -223,7 +223,7 @@ class Assistant:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _in_turn(self, messages: Sequence[Mapping[str, str]], walk: Walk, tokens: float, again: str) -> _Outcome:
+    async def _in_turn(self, messages: Sequence[Mapping[str, str]], walk: Walk, tokens: float, again: str) -> _Response:
         """As `_try`, when it may be sent, and as long as the server is not silent for too long; `again` is why."""
         try:
             async with self.limits.turn(tokens, again) as turn, self._patience.watched() as waiting:
@@ -232,13 +232,13 @@ class Assistant:
                 self.sent["requests"] += 1
                 self._ways.catch_up(walk)
                 outcome = await self._try(messages, walk.way, waiting.heard)
-                turn.is_answered = isinstance(outcome, Answer)
+                turn.is_answered = isinstance(outcome, ChatReply)
                 turn.is_overload = _reason(outcome) in OVERLOAD
                 return outcome
         except TimeoutError:
             return self._timed_out()
 
-    async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Outcome:
+    async def _try(self, messages: Sequence[Mapping[str, str]], way: Way, heard: Callable[[], None]) -> _Response:
         """What one request came to; `heard` is told of each sign of life."""
         import httpx2
 
@@ -248,7 +248,7 @@ class Assistant:
         try:
             status, headers, text = await post(self._http, self._url, content, self._within_s, heard)
             if 200 <= status < 300:
-                return read_answer(text, self._secret)
+                return read_chat_reply(text, self._secret)
         except TooLarge:
             return Unanswered(TOO_LARGE, "the reply has more bytes than are read; a limit on output tokens would help")
         except TooSlow:
@@ -316,6 +316,6 @@ class Assistant:
         if self.limits.pause(seconds) and seconds >= 5:
             self._tell(f"the server asks to wait {seconds:.0f} s ({reason})")
 
-    def _correct(self, answer: Answer, expected: float) -> None:
+    def _correct(self, answer: ChatReply, expected: float) -> None:
         if answer.prompt_tokens is not None and answer.completion_tokens is not None:
             self.limits.correct_tokens(answer.prompt_tokens + answer.completion_tokens - expected)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cattune.annotation.assistant.endpoint.chat_protocol import STOPPED, Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import STOPPED, ChatReply
 from cattune.annotation.assistant.endpoint.error_body import Refusal
 from cattune.annotation.assistant.endpoint.refusals import (
     OUTPUT_LIMITS,
@@ -94,7 +94,7 @@ def without_bounds(schema: Any) -> Any:
     return [without_bounds(value) for value in schema] if isinstance(schema, list) else schema
 
 
-def keeps_form(way: Way, answer: Answer) -> bool:
+def keeps_form(way: Way, answer: ChatReply) -> bool:
     """Whether an answer is of the form that was asked for; one that was cut off or declined says nothing about it."""
     if way.form not in FORMS[:2] or answer.finish_reason != STOPPED or not answer.text.strip():
         return True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply
 from cattune.annotation.assistant.endpoint.endings import CHANGE
 from cattune.annotation.assistant.endpoint.error_body import Refusal
 from cattune.annotation.assistant.endpoint.forms import Walk, Way, keeps_form, other_way, told
@@ -87,7 +87,7 @@ class WayFinder:
         which = "the parameter" if len(theirs) == 1 else "one of the parameters"
         return f"refuses {which} {', '.join(map(repr, theirs))} ({walk.refusals[-1].message}); {CHANGE}"
 
-    def take_up(self, walk: Walk, answer: Answer) -> None:
+    def take_up(self, walk: Walk, answer: ChatReply) -> None:
         """A request was answered: see whether the others are to be sent in its way, and whether the form was kept."""
         is_about_this_text = any(meaning(refusal) is Meaning.TOO_LONG for refusal in walk.refusals)
         if walk.way == self._way:

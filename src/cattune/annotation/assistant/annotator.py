@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 from cattune.annotation.assistant.costs import Costs, Estimate
-from cattune.annotation.assistant.course import Outcome, Request, Task, answered, course
-from cattune.annotation.assistant.endpoint.chat_protocol import Answer
+from cattune.annotation.assistant.course import ExampleResult, Question, Request, answered, course
+from cattune.annotation.assistant.endpoint.chat_protocol import ChatReply
 from cattune.annotation.assistant.endpoint.limits import Halted, Limits
 from cattune.annotation.assistant.endpoint.unanswered import BUSY, NoAnswer, Unanswered
 from cattune.annotation.assistant.prompt import ChatMessage
-from cattune.annotation.store.store import OURS, STORED, Failure, Reply, Store
+from cattune.annotation.store.store import OURS, STORED, Failure, Store, StoredReply
 from cattune.annotation.store.writer import Wakeups
 from cattune.annotation.summary import Stopped, Summary
 from cattune.data.examples import Example
@@ -46,7 +46,7 @@ class Asker(Protocol):
 
     limits: Limits
 
-    async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> Answer:
+    async def ask(self, messages: list[ChatMessage], tokens: float = 0.0) -> ChatReply:
         """See `client.Assistant.ask`."""
         ...
 
@@ -63,7 +63,7 @@ class Annotator:
     """One run over one input.
 
     Args:
-        task: what is asked.
+        question: what is asked.
         asker: who is asked; closed at the end of the run.
         store: keeps the replies.
         costs: the budget.
@@ -73,7 +73,7 @@ class Annotator:
 
     def __init__(
         self,
-        task: Task,
+        question: Question,
         asker: Asker,
         store: Store,
         *,
@@ -82,7 +82,7 @@ class Annotator:
         progress: Callable[[Summary], None] = lambda _: None,
     ) -> None:
         self.summary = Summary(sent_again=asker.limits.sent_again)
-        self._task = task
+        self._question = question
         self._asker = asker
         self._store = store
         self._costs = costs or Costs()
@@ -92,7 +92,7 @@ class Annotator:
         self._retried: set[bytes] = set()
         self._unanswered: dict[bytes, Failure] = {}  # in this run: no answer is no reply, and is not stored as one
         self._gone: Unanswered | None = None  # the server was silent, and has shown no sign of life since
-        self._done: dict[int, Outcome] = {}
+        self._done: dict[int, ExampleResult] = {}
         self._error: BaseException | None = None
         self._over = False
         self._grace = GRACE_S
@@ -144,9 +144,9 @@ class Annotator:
         workers = self._asker.limits.concurrency
         self._workers = [asyncio.create_task(self._work(numbered)) for _ in range(workers)]
 
-    async def _next(self) -> list[Outcome]:
+    async def _next(self) -> list[ExampleResult]:
         """What follows on what has been returned, at least one result; none at the end."""
-        results: list[Outcome] = []
+        results: list[ExampleResult] = []
         while True:
             while (outcome := self._done.pop(self.summary.in_order + len(results), None)) is not None:
                 results.append(outcome)
@@ -201,10 +201,10 @@ class Annotator:
         finally:
             asyncio.get_running_loop().call_soon(self._changed.set)  # after this worker is seen as done
 
-    async def _annotate(self, example: Example) -> Outcome:
+    async def _annotate(self, example: Example) -> ExampleResult:
         """Take an example through its course."""
-        steps = course(self._task, example)
-        step: Request | Outcome = next(steps)
+        steps = course(self._question, example)
+        step: Request | ExampleResult = next(steps)
         assert isinstance(step, Request)
         first = step.key
         while (busy := self._busy.get(first)) is not None:
@@ -226,7 +226,7 @@ class Annotator:
         self.summary.from_store += was_there
         return step
 
-    async def _reply(self, request: Request) -> tuple[Reply | Failure, bool]:
+    async def _reply(self, request: Request) -> tuple[StoredReply | Failure, bool]:
         """What came of a request, and whether that was known before it was sent."""
         key = request.key
         if self._retry_failed and key not in self._retried and self._store.failure(key):
@@ -235,7 +235,7 @@ class Annotator:
         while True:
             found = self._store.get(key) or self._unanswered.get(key)
             if found is not None:
-                self.summary.reused += isinstance(found, Reply)
+                self.summary.reused += isinstance(found, StoredReply)
                 return found, True
             claim = await self._wakeups.written(self._store.claim(key))
             if claim == OURS:
@@ -245,7 +245,7 @@ class Annotator:
             if claim != STORED:
                 await self._asker.limits.sleep(TAKEN_WAIT_S)
 
-    async def _ask(self, request: Request) -> Reply | Failure:
+    async def _ask(self, request: Request) -> StoredReply | Failure:
         """Send a request that is ours to send, and return when what came of it is stored."""
         costs, stored = self._costs, False
         try:
@@ -255,7 +255,7 @@ class Annotator:
                 answer = await self._asker.ask(request.messages, estimate.prompt + estimate.completion)
                 self._gone = None
                 reply = self._metered(request, answer, round(estimate.prompt))
-                await self._wakeups.written(self._store.save(request.key, self._task.model, reply))
+                await self._wakeups.written(self._store.save(request.key, self._question.model, reply))
                 stored = True
             finally:
                 costs.end(estimate)
@@ -273,13 +273,13 @@ class Annotator:
         costs = self._costs
         while True:
             estimate = costs.estimate(request.messages)
-            if costs.budget is None or costs.allows(estimate, self._store.spent(self._task.model)):
+            if costs.budget is None or costs.allows(estimate, self._store.spent(self._question.model)):
                 return estimate
             if not costs.under_way:
                 self.stop(BUDGET)
             await self._asker.limits.sleep(BUDGET_WAIT_S)  # those under way may come to less than was expected
 
-    def _metered(self, request: Request, answer: Answer, prompt_tokens: int) -> Reply:
+    def _metered(self, request: Request, answer: ChatReply, prompt_tokens: int) -> StoredReply:
         """The reply, with the server's count of tokens, or an estimate where it has none."""
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         if prompt is None or completion is None:
@@ -290,8 +290,8 @@ class Annotator:
         self.summary.asked += 1
         self.summary.prompt_tokens += prompt
         self.summary.completion_tokens += completion
-        return Reply(answer.text, answer.finish_reason, prompt, completion)
+        return StoredReply(answer.text, answer.finish_reason, prompt, completion)
 
 
-def _is_long(example: Example, got: Reply | Failure) -> bool:
-    return isinstance(got, Reply) and len(got.text) + sum(map(len, example.fields.values())) > MOST_READ_HERE
+def _is_long(example: Example, got: StoredReply | Failure) -> bool:
+    return isinstance(got, StoredReply) and len(got.text) + sum(map(len, example.fields.values())) > MOST_READ_HERE
