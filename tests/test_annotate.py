@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cattune import CausalLink, Example, load_examples, save_examples
-from cattune.annotation.assistant import annotate as annotate_module
+from cattune.annotation.assistant import annotator as annotate_module
 from cattune.annotation.assistant import course as course_module
 from cattune.annotation.assistant.annotator import BUDGET, NO_ANSWER, Annotator
 from cattune.annotation.assistant.costs import Costs, Price

@@ -3,7 +3,7 @@
 A `prior` says what causes what and shows handwritten examples, `prompt` asks an assistant model in its words, for a
 reply of a `reply_form`, `reply` makes links of what came back (`reading` tells it from thoughts and prose), and
 `judgement` grounds them and says what is wrong with them. `course` is that for one example, with a second chance;
-`annotate` takes a data set through it, with an `assistant` to ask and a `storage` that keeps what it said. `rules` need
+`annotator` takes a data set through it, with an endpoint to ask and a `store` that keeps what it said. `rules` need
 no model; `consensus` makes one annotation out of several, and `report` says what a file holds.
 
 What users call is imported from here, when it is first used.
