@@ -1,8 +1,7 @@
 """One request to an OpenAI-compatible chat endpoint, sent until it is answered or it is clear that it will not be.
 
 The `openai` SDK says where to, and with which client and headers. Its own retries are left out: it gives up where a
-server asks for a wait of more than two minutes, and one request's wait does not hold the others back. Here Retry-After
-makes all of them wait.
+server asks for more than two minutes, and one request's wait does not hold the others back. Here all of them wait.
 
 Tried again are 408, 409, 429, 5xx, time-outs, broken connections, and bodies that are not what the protocol says. A
 refusal that may be about the form of the reply or a parameter is tried in another way (`forms`). What holds for every
