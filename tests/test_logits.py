@@ -129,7 +129,9 @@ def own_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Te
     return nn.functional.cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
-@pytest.mark.parametrize("options", [{"label_smoothing_factor": 0.1}, {"compute_loss_func": own_loss}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing_factor": 0.1}, {"compute_loss_func": own_loss}], ids=lambda given: next(iter(given))
+)
 def test_who_computes_the_loss_sees_all_logits(
     monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, options: dict[str, Any]
 ):
