@@ -277,7 +277,7 @@ def test_other_columns_are_named_with_those_that_are_expected(
             read()
         said = str(error.value)
         assert message in said and all(name in said.partition("keys found")[2] for name in row)
-        assert "'prompt' and 'completion', or 'messages', or the published format's 'input' and 'target'" in said
+        assert "'messages', or 'prompt' and 'completion', or the published format's 'input' and 'target'" in said
 
 
 ROW_KEYS = ["prompt", "completion", "messages", "input", "target", "important", "x"]

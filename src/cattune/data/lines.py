@@ -31,12 +31,27 @@ def numbered_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
         DataError: The file cannot be read, is of another kind, is damaged, or has a line without end.
     """
     with readable(path), open_lines(path) as file:
-        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
-            if len(line) > LONGEST_LINE:
-                raise DataError(
-                    f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MB; expected one JSON object per line"
-                )
-            yield number, line.removeprefix(_BOM) if number == 1 else line
+        for number, line in raw_lines(file, path):
+            yield number, without_mark(line, number)
+
+
+def raw_lines(file: BinaryIO, path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Each line of an open file as it stands there, with its number, from 1; `path` is what messages call the file.
+
+    Raises:
+        DataError: The file has a line without end.
+    """
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), start=1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MB; expected one JSON object per line"
+            )
+        yield number, line
+
+
+def without_mark(line: bytes, number: int) -> bytes:
+    """The line without the byte order mark that the first one may begin with."""
+    return line.removeprefix(_BOM) if number == 1 else line
 
 
 def open_lines(path: str | os.PathLike[str], gzipped: bool = True) -> BinaryIO:

@@ -7,12 +7,9 @@ from typing import Any
 
 from cattune.data.own_kinds import EXAMPLES, own_kind
 from cattune.errors import DataError
+from cattune.formats.base import Format
+from cattune.formats.known import formats
 from cattune.wording import listed
-
-EXPECTED = (
-    "expected 'prompt' and 'completion', or 'messages', or the published format's 'input' and 'target' (with "
-    "'important', the causal links)"
-)
 
 _PAIRS = (
     ("instruction", "output"),
@@ -38,35 +35,38 @@ _OTHERS = {
 """What to do with columns that no other name would make right."""
 
 
-def is_published(record: Mapping[str, Any], where: str) -> bool:
-    """Whether a record has the published format's keys; they are prompt-completion or conversational if not.
+def format_of(record: Mapping[str, Any], where: str) -> Format:
+    """The format that a record is of.
 
     Args:
         record: a key with the value None counts as absent.
         where: the place of the record, for the error.
 
     Raises:
-        DataError: they are of no format that is read here.
+        DataError: it is of no format that is read here.
+        ConfigError: a format of a package outside cannot be loaded.
     """
-    names = [key for key, value in record.items() if value is not None]
-    keys = set(names)
-    if keys & {"schema", "messages"} or {"prompt", "completion"} <= keys:
-        return False
-    if {"input", "target"} <= keys or ("important" in keys and not keys & {"prompt", "completion"}):
-        return True
-    advice, kind = _advice(names), own_kind(keys)
-    if kind not in (None, EXAMPLES) and "input" not in keys and not advice:
+    given = {key: value for key, value in record.items() if value is not None}
+    for one in formats():
+        if one.recognises(given):
+            return one
+    names = list(given)
+    advice, kind = _advice(names), own_kind(names)
+    if kind not in (None, EXAMPLES) and "input" not in given and not advice:
         raise DataError(
             f"{where}: the keys ({listed(names)}) are those of {kind.name}, and not of an example; {kind.use}"
         )
+    simplest = sorted(formats(), key=lambda one: len(one.keys))
     missing = [
-        f"the field {name!r} is missing"
-        for pair in (("prompt", "completion"), ("input", "target"))
-        for name in pair
-        if name not in keys and keys & set(pair)
+        f"the field {key!r} is missing"
+        for one in simplest
+        for key in one.keys
+        if key not in given and given.keys() & set(one.keys)
     ]
     problem = missing[0] if missing else "this is no format that cattune reads"
-    raise DataError(f"{where}: {problem}; {EXPECTED} (keys found: {listed(names)})" + (f"; {advice}" if advice else ""))
+    expected = ", or ".join(one.expected or " and ".join(map(repr, one.keys)) for one in simplest)
+    found = f"{where}: {problem}; expected {expected} (keys found: {listed(names)})"
+    raise DataError(found + (f"; {advice}" if advice else ""))
 
 
 def _advice(columns: Iterable[str]) -> str:

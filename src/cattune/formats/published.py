@@ -19,6 +19,7 @@ from cattune.data.examples import Example, RefusedLink
 from cattune.data.jsonl import number_text
 from cattune.data.records import record_id
 from cattune.errors import DataError
+from cattune.formats.base import Format
 from cattune.grounding.links import ground_links
 from cattune.wording import listed, shown
 
@@ -30,7 +31,28 @@ NOT_A_MAPPING = "link is not a mapping from an effect to its causes"
 CAUSES_NOT_A_LIST = "causes are not a list of phrases"
 CAUSE_NOT_TEXT = "cause is not text"
 
-_CONTENT = frozenset({"input", "target", "important", "id"})
+
+class Published(Format):
+    """`{"input": .., "target": .., "important": ..}`; see above."""
+
+    name = "published"
+    keys = ("input", "target")
+    expected = "the published format's 'input' and 'target' (with 'important', the causal links)"
+    links = ("important",)
+    ids = ID_KEYS
+    renames = True
+
+    def recognises(self, record: Mapping[str, Any]) -> bool:
+        """`important` alone marks it, too."""
+        has_links = "important" in record and not record.keys() & {"prompt", "completion"}
+        return "messages" not in record and (super().recognises(record) or ("schema" not in record and has_links))
+
+    def example(self, record: Mapping[str, Any], where: str, name: str, occurrences: str) -> Example:
+        """Make an example of a record; see `Format.example`."""
+        return published_example(record, where, name, occurrences)
+
+
+FORMAT = Published()
 
 
 def published_example(
@@ -65,7 +87,7 @@ def published_example(
             completion=completion,
             links=grounding.links,
             refused=(*refused, *grounding.refused),
-            metadata={key: value for key, value in record.items() if key not in _CONTENT and value is not None},
+            metadata=FORMAT.metadata(record),
         )
     except DataError as error:
         raise DataError(f"{where}: {error}") from None

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cattune.data.examples import Example
-from cattune.data.records import example_from_dict
 from cattune.errors import DataError
-from cattune.formats.columns import is_published
-from cattune.formats.published import published_example
+from cattune.formats.reader import ROWS, Ids, Maker
 from cattune.wording import shown
 
 _PLAIN = frozenset({str, int, float, bool})
@@ -20,7 +17,7 @@ EXPECTED = "expected a list of examples or of rows (dicts), or a datasets.Datase
 
 
 def examples_of(data: Any) -> list[Example]:
-    """The examples of a list of examples, or of a list of rows in this library's schema, TRL's or the published one.
+    """The examples of a list of examples, or of a list of rows in any format that a file may have.
 
     A key whose value is None counts as absent, in the metadata too: `datasets` gives every row the keys of all rows.
     The first row decides which format all have. A row without an id is named by its index, "row-0"; of two published
@@ -31,30 +28,21 @@ def examples_of(data: Any) -> list[Example]:
     """
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Sequence):
         raise DataError(f"{EXPECTED}, got {type(data).__name__}; {_advice(data)}")
-    examples = list(data) if all(isinstance(item, Example) for item in data) else list(_from_rows(data))
-    rows: dict[str, int] = {}
-    for row, example in enumerate(examples):
-        if (first := rows.setdefault(example.id, row)) != row:
-            raise DataError(f"rows {first} and {row}: both have the id {shown(example.id)}; give each its own")
-    return examples
+    if not all(isinstance(item, Example) for item in data):
+        return list(_from_rows(data))
+    with Ids(ROWS) as ids:
+        return [ids.own(example, row) for row, example in enumerate(data)]
 
 
-def example_of_row(row: Any, index: int, published: bool) -> Example:
-    """The example of one row, which is named by its index where it has no id.
+def example_of_row(row: Any, index: int, make: Maker) -> Example:
+    """The example of one row.
 
     Raises:
         DataError: the row is wrong.
     """
-    where, name = f"row {index}", f"row-{index}"
     if not isinstance(row, Mapping):
-        raise DataError(f"{where}: expected a mapping, as the first row is, got {shown(row)}")
-    present = without_nulls(row)
-    return published_example(present, where, name) if published else example_from_dict(present, where, name)
-
-
-def renamed(example: Example, row: int) -> Example:
-    """The example under the name that a later one of the same id gets."""
-    return replace(example, id=f"{example.id} (row {row})")
+        raise DataError(f"{ROWS.place(index)}: expected a mapping, as the first row is, got {shown(row)}")
+    return make(without_nulls(row), index)
 
 
 def without_nulls(value: Any) -> Any:
@@ -73,12 +61,10 @@ def _from_rows(rows: Sequence[Any]) -> Iterator[Example]:
     if not isinstance(first, Mapping):
         others = f"row 0 is an Example, and others are not: {EXPECTED}"
         raise DataError(others if isinstance(first, Example) else f"row 0: {EXPECTED}, got {shown(first)}")
-    published = is_published(first, "row 0")
-    seen: set[str] = set()
-    for index, row in enumerate(rows):
-        example = example_of_row(row, index, published)
-        yield renamed(example, index) if published and example.id in seen else example
-        seen.add(example.id)
+    make = Maker(ROWS)
+    with Ids(ROWS) as ids:
+        for index, row in enumerate(rows):
+            yield ids.own(example_of_row(row, index, make), index, make.renames)
 
 
 def _advice(data: Any) -> str:

@@ -73,10 +73,12 @@ class Phrase:
         quote: a longer stretch of the text around the phrase, which tells which occurrence is meant. It is searched as
             phrases are, and places outside it are left aside, unless the phrase is in none of its places: a quote
             that is wrong costs nothing.
+        field: the only field in which it is looked for; None for all.
     """
 
     text: str
     quote: str | None = None
+    field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,11 @@ class SearchText:
         quotes = next((places for _, _, places in self._ways(phrase.quote) if places), []) if phrase.quote else []
         anywhere: Found | None = None
         for method, score, raw in self._ways(phrase.text):
-            places = self._in_one_field([place for place in raw if _is_inside(place, quotes)], is_effect)
+            places = self._in_one_field([place for place in raw if _is_inside(place, quotes)], phrase, is_effect)
             if places:
                 return Found(places, method, score)
             if anywhere is None:
-                places = self._in_one_field(raw, is_effect)
+                places = self._in_one_field(raw, phrase, is_effect)
                 anywhere = Found(places, method, score) if places else None
             if anywhere is not None and not quotes:
                 break
@@ -222,7 +224,7 @@ class SearchText:
             self._cuts[end] < IN_NUMBER or _ZEROS.match(self.joined, end) is not None
         )
 
-    def _in_one_field(self, raw: list[Place], is_effect: bool) -> list[Place]:
+    def _in_one_field(self, raw: list[Place], phrase: Phrase, is_effect: bool) -> list[Place]:
         places = []
         completion = self.starts[-1]
         for start, end in raw:
@@ -230,7 +232,9 @@ class SearchText:
                 start, end = (completion, end) if is_effect else (start, completion)
                 part = self.joined[start:end]
                 start, end = end - len(part.lstrip()), start + len(part.rstrip())
-            if start < end and self._field(start) == self._field(end - 1):
+            if start >= end or self._field(start) != self._field(end - 1):
+                continue
+            if phrase.field in (None, self._names[self._field(start)]):
                 places.append((start, end))
         return places
 

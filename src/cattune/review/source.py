@@ -14,19 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cattune.data.examples import Example
 from cattune.data.jsonl import parse_line
-from cattune.data.lines import open_lines, readable
-from cattune.data.records import example_from_dict
+from cattune.data.lines import open_lines, raw_lines, readable, without_mark
 from cattune.errors import ConfigError, DataError
-from cattune.formats.columns import is_published
-from cattune.formats.published import published_example
+from cattune.formats import prompt_completion
+from cattune.formats.reader import Ids, Maker, Numbering
 from cattune.review.problems import FileChanged
-from cattune.wording import shown
-
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,8 @@ class Source:
         self._stamp = Stamp.of(self._file.fileno())
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             raise DataError(f"{path} is no regular file; write what it gives to a file first")
-        self._published = False
-        self._duplicates: dict[int, str] = {}
+        self._make = Maker(Numbering("line", path))
+        self._renamed: dict[int, str] = {}
         self._numbers = array("q")
 
     @property
@@ -114,30 +110,27 @@ class Source:
             ConfigError: `native_only`, and a record is not in this library's schema.
         """
         whole = hashlib.sha256()
-        seen: dict[str, int] = {}
         place = 0
-        for number, line in enumerate(self._file, start=1):
-            whole.update(line)
-            start, place = place, place + len(line)
-            if not line.removeprefix(_BOM).strip():
-                continue
-            index = len(self.lines)
-            record = self._record(line, number)
-            if not index:
-                self._published = is_published(record, f"{self.path}, line {number}")
-            self.native = self.native and "schema" in record
-            if native_only and not self.native:
-                raise ConfigError(
-                    f"{self.path}, line {number}, is not in cattune's own schema, and saving would change its format; "
-                    "name a new file with --out"
-                )
-            self.lines.add(start, line)
-            self._numbers.append(number)
-            example = self._example(record, index)
-            if example.id in seen:
-                example = self._rename(example, index, seen[example.id])
-            seen[example.id] = number
-            yield example, place
+        with Ids(self._make.numbering) as ids:
+            for number, line in raw_lines(self._file, self.path):
+                whole.update(line)
+                start, place = place, place + len(line)
+                if not without_mark(line, number).strip():
+                    continue
+                index = len(self.lines)
+                self.lines.add(start, line)
+                self._numbers.append(number)
+                example, is_native = self._read(line, number)
+                self.native = self.native and is_native
+                if native_only and not self.native:
+                    raise ConfigError(
+                        f"{self.path}, line {number}, is not in cattune's own schema, and saving would change its "
+                        "format; name a new file with --out"
+                    )
+                own = ids.own(example, number, self._make.renames)
+                if own is not example:
+                    self._renamed[index] = own.id
+                yield own, place
         self.digest = whole.hexdigest()
         if not self.lines:
             raise DataError(f"{self.path} is empty; expected one JSON object per line")
@@ -148,8 +141,8 @@ class Source:
         Raises:
             FileChanged: Its line is not what it was.
         """
-        example = self._example(self._record(self.line(index), self._numbers[index]), index)
-        return replace(example, id=self._duplicates[index]) if index in self._duplicates else example
+        example, _ = self._read(self.line(index), self._numbers[index])
+        return replace(example, id=self._renamed[index]) if index in self._renamed else example
 
     def line(self, index: int) -> bytes:
         """The bytes of one line, with its line end."""
@@ -232,6 +225,7 @@ class Source:
         """
         other = Source(path, at)
         other.lines, other.digest = lines, digest
+        other._make.format = prompt_completion.FORMAT
         other._numbers = array("q", range(1, len(lines) + 1)) if not self.native else self._numbers
         return other
 
@@ -240,22 +234,10 @@ class Source:
         with suppress(OSError):
             self._file.close()
 
-    def _record(self, line: bytes, number: int) -> dict[str, Any]:
-        return parse_line(line.removeprefix(_BOM) if number == 1 else line, f"{self.path}, line {number}")
-
-    def _example(self, record: dict[str, Any], index: int) -> Example:
-        number = self._numbers[index]
-        where, name = f"{self.path}, line {number}", f"line-{number}"
-        return published_example(record, where, name) if self._published else example_from_dict(record, where, name)
-
-    def _rename(self, example: Example, index: int, first: int) -> Example:
-        number = self._numbers[index]
-        if not self._published:
-            raise DataError(
-                f"{self.path}, lines {first} and {number}: both have the id {shown(example.id)}; give each its own"
-            )
-        self._duplicates[index] = f"{example.id} (line {number})"
-        return replace(example, id=self._duplicates[index])
+    def _read(self, line: bytes, number: int) -> tuple[Example, bool]:
+        """The example of a line, and whether it is in this library's schema."""
+        record = parse_line(without_mark(line, number), self._make.numbering.place(number))
+        return self._make(record, number), "schema" in record
 
     def _overwritten(self) -> FileChanged:
         return FileChanged(

@@ -22,17 +22,16 @@ import transformers
 from datasets import Dataset, Features
 from datasets.fingerprint import Hasher
 
-from cattune.data import messages
 from cattune.data.examples import Example
 from cattune.data.records import record_id
 from cattune.errors import DataError
-from cattune.formats.columns import is_published
-from cattune.formats.published import ID_KEYS
-from cattune.formats.rows import example_of_row, examples_of, renamed
+from cattune.formats.base import Format
+from cattune.formats.columns import format_of
+from cattune.formats.reader import ROWS, Maker
+from cattune.formats.rows import example_of_row, examples_of, without_nulls
 from cattune.supervision.report import AlignmentReport
 from cattune.supervision.rows import encode_examples
 from cattune.supervision.tokens import fast_backend
-from cattune.wording import shown
 
 __all__ = ["MAX_NAMED", "encode", "encode_dataset"]
 
@@ -56,17 +55,11 @@ _REPORT = "alignment_report"
 
 _CODE = (
     *(f"data.{name}" for name in ("examples", "fields", "messages", "records")),
-    *(f"formats.{name}" for name in ("published", "rows")),
+    *(f"formats.{name}" for name in ("reader", "rows")),
     *(f"supervision.{name}" for name in ("dataset", "report", "rows", "tokens")),
     *(f"supervision.rendering.{name}" for name in ("places", "renderer", "tokenized")),
 )
 """The modules on which the features depend."""
-
-_READ = {
-    False: ("schema", "id", "prompt", "completion", "messages", "links", "refused", *messages.TEMPLATE_KEYS),
-    True: (*ID_KEYS, "input", "target", "important"),
-}
-"""The columns that are read, without and with the published format."""
 
 FeatureData: TypeAlias = list[dict[str, Any]] | Dataset
 """Features as `encode_examples` describes them; in a `Dataset`, weights are rounded to 32 bits."""
@@ -123,12 +116,13 @@ def encode_dataset(
     if not len(dataset):
         raise DataError("the data set has no rows")
     dataset = dataset.with_format(None)
-    has_published = is_published(dict.fromkeys(dataset.column_names, True), "the columns")
-    repeats = _repeated_ids(dataset, ID_KEYS if has_published else ("id",))
-    if repeats and not has_published:
-        (second, first), name = repeats[0], _id(dataset[repeats[0][0]], ("id",), repeats[0][0])
-        raise DataError(f"rows {first} and {second}: both have the id {shown(name)}; give each its own")
-    dataset = _with_what_is_read(dataset, has_published)
+    first_row = without_nulls(dataset[0])
+    form = format_of({**dict.fromkeys(dataset.column_names, True), **first_row}, "the columns")
+    repeats = _repeated_ids(dataset, form.ids)
+    if repeats and not form.renames:
+        second, first = repeats[0]
+        raise ROWS.same_id(first, second, _id(dataset[second], form.ids, second))
+    dataset = _with_what_is_read(dataset, form)
     schema = _SCHEMA.append(pa.field("content", pa.list_(pa.int8()))) if content else _SCHEMA
     schema = schema.append(pa.field(_REPORT, pa.string()))
     kwargs = dict(chat_template_kwargs or {})
@@ -144,11 +138,11 @@ def encode_dataset(
         fn_kwargs={
             "tokenizer": tokenizer,
             "schema": schema,
-            "is_published": has_published,
+            "form": form,
             "later": frozenset(second for second, _ in repeats),
             **settings,
         },
-        new_fingerprint=_fingerprint(dataset, tokenizer, settings),
+        new_fingerprint=_fingerprint(dataset, tokenizer, form, settings),
         desc="Aligning",
     )
     reports = list(_reports(encoded))
@@ -160,14 +154,15 @@ def _encode_rows(
     indices: list[int],
     tokenizer: Any,
     schema: pa.Schema,
-    is_published: bool,
+    form: Format,
     later: frozenset[int],
     **settings: Any,
 ) -> pa.Table:
+    make = Maker(ROWS, format=form)
     given = []
     for index, values in zip(indices, zip(*batch.values(), strict=True), strict=True):
-        example = example_of_row(dict(zip(batch, values, strict=True)), index, is_published)
-        given.append(renamed(example, index) if index in later else example)
+        example = example_of_row(dict(zip(batch, values, strict=True)), index, make)
+        given.append(ROWS.renamed(example, index) if index in later else example)
     features, report = encode_examples(given, tokenizer, **settings, max_named=MAX_NAMED)
     if not features:  # a batch without a row could not bring its report
         features = [{name: [] for name in schema.names}]
@@ -190,10 +185,10 @@ def _without_empty_batches(encoded: Dataset, reports: list[AlignmentReport]) -> 
     return encoded.select(chain.from_iterable(range(s, s + size) for s, size in zip(starts, sizes, strict=False)))
 
 
-def _with_what_is_read(dataset: Dataset, is_published: bool) -> Dataset:
+def _with_what_is_read(dataset: Dataset, form: Format) -> Dataset:
     """Without metadata, which training never reads and which would have to be decoded for each row."""
     # Where there is a schema, a column that it does not know is an error, which reading the rows finds.
-    others = () if "schema" in dataset.column_names else set(dataset.column_names) - set(_READ[is_published])
+    others = () if "schema" in dataset.column_names else set(dataset.column_names) - set(form.columns)
     return dataset.remove_columns([name for name in dataset.column_names if name == "metadata" or name in others])
 
 
@@ -218,9 +213,10 @@ def _digest(name: str) -> int:
     return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def _fingerprint(dataset: Dataset, tokenizer: Any, settings: Mapping[str, Any]) -> str:
+def _fingerprint(dataset: Dataset, tokenizer: Any, form: Format, settings: Mapping[str, Any]) -> str:
     """Names the result in the cache of `datasets`: the same data, tokenizer, settings and code give the same name."""
     fast_backend(tokenizer)  # sets truncation and padding as they will be: older versions of `datasets` hash them too
-    code = [inspect.getsource(import_module(f"cattune.{name}")) for name in _CODE]
+    modules = [*(import_module(f"cattune.{name}") for name in _CODE), inspect.getmodule(type(form))]
+    code = [inspect.getsource(module) for module in modules if module is not None]
     libraries = [tokenizers.__version__, transformers.__version__]
     return str(Hasher.hash([dataset._fingerprint, tokenizer, settings, code, libraries]))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from cattune.data.examples import Example
 from cattune.errors import DataError
-from cattune.formats.loading import LINK_KEYS, named_examples, without_links
+from cattune.formats.loading import unlinked_examples
+from cattune.formats.reader import read_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ def check_input(path: str | os.PathLike[str], limit: int | None = None) -> Input
         raise DataError(f"{name!r} is no file, and an input is read more than once; name a file")
     state = _state(path)
     count = with_links = 0
-    for _, has_links in _records(path):
+    for read in read_examples(path, links=False):
         count += 1
-        with_links += has_links and (limit is None or count <= limit)
+        with_links += read.has_links and (limit is None or count <= limit)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     found = InputFile(name, count, with_links, digest.hexdigest(), state)
@@ -71,14 +72,7 @@ def check_unchanged(found: InputFile) -> None:
 
 def iter_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
     """The examples of a file, without links, one at a time; errors as in `check_input`."""
-    for example, _ in _records(path):
-        yield example
-
-
-def _records(path: str | os.PathLike[str]) -> Iterator[tuple[Example, bool]]:
-    """Each example, and whether it had links."""
-    for record, example in named_examples(path, without_links):
-        yield example, any(record.get(key) for key in LINK_KEYS)
+    return unlinked_examples(path)
 
 
 def _state(path: str | os.PathLike[str]) -> tuple[int, ...]:
