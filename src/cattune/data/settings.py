@@ -73,6 +73,9 @@ def typed(name: str, value: Any, hint: Any) -> Any:
 
 def _narrow(hint: Any) -> Any:
     """The type as it is meant: no text beside an enumeration, and booleans are no numbers."""
+    if get_origin(hint) is Annotated:
+        inner, *bounds = get_args(hint)
+        return Annotated[_narrow(inner), *bounds]
     if hint in (int, float):
         return Annotated[hint, BeforeValidator(_no_boolean)]
     if get_origin(hint) is list:
@@ -101,18 +104,29 @@ def _no_boolean(value: Any) -> Any:
 
 def _in_words(hint: Any) -> str:
     """What a value of this type is."""
+    if get_origin(hint) is Annotated:
+        inner, *bounds = get_args(hint)
+        return " ".join([_in_words(inner), *(_bound_in_words(bound) for bound in bounds)]).rstrip()
     members = [member for member in _members(hint) if member is not NoneType]
     if members != [hint]:
         return " or ".join(dict.fromkeys(map(_in_words, members)))
     if get_origin(hint) is Literal:
         return " or ".join(str(value).lower() for value in get_args(hint))
-    if get_origin(hint) is list:
+    if get_origin(hint) in (list, tuple):
         return f"a list, each entry {_in_words(get_args(hint)[0])}"
     if _is_enum(hint):
         return f"one of {', '.join(str(member.value) for member in hint)}"
     kind = get_origin(hint) or hint
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     return words.get(kind) or ("a mapping" if issubclass(kind, Mapping) else f"a {kind.__name__}")
+
+
+def _bound_in_words(bound: Any) -> str:
+    """A bound that a type is annotated with, as `Field(ge=1)` has it."""
+    words = {"ge": "of at least", "gt": "greater than", "le": "of at most", "lt": "less than"}
+    entries = getattr(bound, "metadata", None) or [bound]
+    found = [(text, getattr(entry, name)) for entry in entries for name, text in words.items() if hasattr(entry, name)]
+    return " and ".join(f"{text} {value}" for text, value in found)
 
 
 # Scalars of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#1032-tag-resolution), where `no` and `on` are words.

@@ -105,6 +105,11 @@ def draw_causes(game: Game, rng: random.Random) -> Values:
     return {a.name: _draw(a.drawn, rng) for a in game.attributes if a.role == "cause"}
 
 
+def redraw(cause: Attribute, rng: random.Random) -> Decimal:
+    """Another value of one attribute, from its own distribution."""
+    return _draw(cause.drawn, rng)
+
+
 def _draw_values(game: Game, kind: str, rng: random.Random, excluded: Collection[tuple[Decimal, ...]]) -> Values:
     causes = {a.name: a for a in game.attributes if a.role == "cause"}
     for _ in range(UNSEEN_TRIES):
@@ -180,11 +185,12 @@ def _write(game: Game, order: list[Attribute], values: Values, name: str, split:
     names = [attribute.name for attribute in order]
     metadata = {
         "split": split,
-        "attributes": {name: _plain(values[name]) for name in names},
+        "attributes": {name: plain_value(values[name]) for name in names},
         "spurious_before_cause": sum(names.index(s) < names.index(c) for s, c in game.spurious.items()),
     }
     return Example(name, prompt, completion, links=(link,), metadata=metadata)
 
 
-def _plain(value: Decimal) -> int | float:
+def plain_value(value: Decimal) -> int | float:
+    """A value as the metadata has it."""
     return float(value) if value.as_tuple().exponent else int(value)

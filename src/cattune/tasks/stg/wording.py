@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Found:
     value_start: int
     end: int
     joiner: str
+
+    def value(self, prompt: str) -> Decimal:
+        """The number that stands there."""
+        return Decimal(prompt[self.value_start : self.end].removesuffix(self.attribute.suffix))
 
 
 def find_record(prompt: str, game: Game, where: str) -> list[Found]:
