@@ -118,7 +118,7 @@ def layer_masks(model: PreTrainedModel, layers: Sequence[int] | None = None) -> 
 
 
 def _source(module: nn.Module) -> ModuleType:
-    """The file that a module's forward is written in (`fully_shard` puts a class of its own before the model's)."""
+    """The file that a module's forward is written in (`fully_shard` puts its own class before the model's)."""
     kind = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
     return sys.modules[kind.__module__]
 

@@ -1,4 +1,4 @@
-"""Captures what selected rows of a batch pay to their keys, beside a model's forward pass that runs as ever."""
+"""Captures what selected rows of a batch pay to their keys, beside a model's forward pass, which runs as usual."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a command is doing, on standard error: bars in a terminal; elsewhere, such as in a log file, a line a minute.
 
 A command that is done within `FIRST_LINE_S` writes no line. The time left is said in one way everywhere, and not before
-it is known: how fast work goes is measured from the first report on, and what was there already is no work.
+it is known: how fast work goes is measured from the first report on, and what was there already does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_LINE_S, LINE_EVERY_S = 10.0, 60.0
 """Where standard error is no terminal: when the first line comes, and how long after it each other one."""
 
 SHOW_EVERY_S = 0.1
-"""How often a bar is told of news."""
+"""How often a bar is updated."""
 
 LEAST_MEASURED_S = 2.0
 """How long work is watched before its speed is believed."""
@@ -132,7 +132,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Update]:
-    """Bars, or lines, that appear as they are told of; bars vanish at the end."""
+    """Bars, or lines, that appear when they first get an update; bars vanish at the end."""
     bars: dict[str, _Bar] = {}
     with _drawn(bars) if sys.stderr.isatty() else _written(bars) as show:
 
@@ -203,7 +203,7 @@ def _written(bars: dict[str, _Bar]) -> Iterator[Callable[[_Bar], None]]:
 
 
 def followed(items: Iterable[T], update: Update, bar: str, what: str, total: int) -> Iterator[T]:
-    """The items, while a bar is told how many have been taken."""
+    """The items, while a bar shows how many have been taken."""
     update(bar, what, 0, total)
     for number, item in enumerate(items, start=1):
         yield item

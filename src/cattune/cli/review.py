@@ -114,7 +114,7 @@ def _farewell(document: Any) -> str:
         again = "the same command" if document.source.path != document.target else f"cattune review {document.target}"
         lines.append(
             f"not saved in {document.target} yet: the edits of {_examples(len(document.unsaved))}. They are kept in "
-            f"{document.journal.path}, and {again} goes on with them"
+            f"{document.journal.path}, and {again} continues with them"
         )
     elif not document.source.looks_unchanged():
         lines.append(f"{document.source.path} was changed, moved or deleted by another program after you saved")

@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 def load_weights(source: Source, what: str, **options: Any) -> PreTrainedModel:
-    """The causal language model of a folder or of the hub; weights in its files that it has no place for are told.
+    """The causal language model of a folder or of the hub; weights in its files that it has no place for are reported.
 
     Args:
         source: where it is.

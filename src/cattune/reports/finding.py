@@ -7,7 +7,7 @@ import math
 from cattune.reports.data import Arm, Score
 
 CLEAR = 2.0
-"""A difference is told as one when it exceeds this many times its own spread, or its own interval (Newcombe 1998)."""
+"""A difference counts as one when it exceeds this many times its own spread, or its own interval (Newcombe 1998)."""
 
 SMALLEST = 0.01
 """And when it is at least one point, so that a tiny spread does not make news of a tiny difference."""

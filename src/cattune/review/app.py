@@ -155,7 +155,7 @@ class _Api:
         return await self._answer(partial(work, body), request.path_params.get("index"))
 
     async def _answer(self, work: Callable[[], dict[str, Any]], index: int | None = None) -> Response:
-        """The answer of some work; what is the user's to mend becomes a message and, where it was stale, the news."""
+        """The answer of some work; what the user can fix becomes a message and, where it was stale, the news."""
 
         def locked() -> Response:
             with self._document.alone:

@@ -5,7 +5,7 @@ window loses any. A record holds the whole example as the edit left it and the h
 what an edit meant can be read even where the file has since changed. The journal is only ever appended to, until all
 that it holds is saved.
 
-An edit that could not be written in full is taken back before the page is told so. It comes back neither with the
+An edit that could not be written in full is undone before the page is told. It comes back neither with the
 next edit nor after a restart.
 
 While a review runs it holds a lock, so that no second one starts on the same file.

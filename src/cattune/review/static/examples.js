@@ -39,7 +39,7 @@ function fetchExample(index, fresh) {
   return cache.get(index);
 }
 
-/** Open an example; `fresh`: ask for it even if it is at hand. */
+/** Open an example; `fresh`: ask for it even if it is held already. */
 export async function show(index, fresh = false) {
   put(await fetchExample(index, fresh));
   for (const by of [1, -1]) {
@@ -76,7 +76,7 @@ export function take(example) {
   put(example);
 }
 
-/** Forget the examples that were at hand: after the file was read anew they are others. */
+/** Forget the examples that are held: the file was read again, and they may have changed. */
 export const forget = () => cache.clear();
 
 /** Ask for what is shown anew, as another tab may have edited it. */
