@@ -17,7 +17,7 @@ CPU_TILE, DEVICE_TILE = 2**20, 2**26
 """Logits in a tile: on a CPU what its caches hold, on an accelerator enough for a launch to be worth its while."""
 
 MIN_ROWS = 128
-"""A tile has at least this many rows, of fewer heads if need be: with few rows, a product reads more than it multiplies."""
+"""A tile has at least this many rows, if need be of fewer heads: with few, a product reads more than it multiplies."""
 
 
 class Block(NamedTuple):
