@@ -12,10 +12,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable
-from cattune.cli.files import check_outputs
 from cattune.cli.progress import followed, progress_bars
 from cattune.cli.template import add_template_option
 from cattune.data.atomic import atomic_file
+from cattune.data.outputs import check_outputs
 from cattune.errors import AlignmentError
 from cattune.grounding.links import OCCURRENCES
 from cattune.wording import counted

@@ -8,7 +8,7 @@ from typing import Any
 
 from cattune.annotation.assistant.endpoint.forms import FORMS
 from cattune.annotation.assistant.endpoint.refusals import OUTPUT_LIMITS
-from cattune.cli.files import check_outputs
+from cattune.data.outputs import check_outputs
 from cattune.errors import ConfigError
 
 OUR_PARAMETERS: dict[str, Any] = {"temperature": 0}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import replies, say
-from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
 from cattune.cli.reading import followed_examples
+from cattune.data.outputs import check_outputs
 from cattune.errors import ConfigError, DataError
 from cattune.wording import counted, shown
 

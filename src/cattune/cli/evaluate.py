@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from cattune.cli import printable
-from cattune.cli.files import check_outputs
 from cattune.cli.progress import progress_bars
 from cattune.cli.reading import followed_examples
 from cattune.cli.template import add_template_option
+from cattune.data.outputs import check_outputs
 from cattune.errors import ConfigError
 from cattune.wording import counted
 

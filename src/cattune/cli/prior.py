@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cattune.cli import printable, say
-from cattune.cli.files import check_outputs
+from cattune.data.outputs import check_outputs
 from cattune.errors import ConfigError
 from cattune.wording import counted
 

@@ -1,4 +1,4 @@
-"""Which files a command may write, looked at before any work is done for them."""
+"""Which files may be written, looked at before any work is done for them."""
 
 from __future__ import annotations
 
