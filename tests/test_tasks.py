@@ -197,3 +197,14 @@ def test_a_task_of_a_package_outside(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert load_task("sums").name == "sums"
     with pytest.raises(CattuneError, match="stg, files, sums"):
         load_task("summs-and-products")
+
+
+def test_a_task_says_what_it_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "sums.py"
+    path.write_text(SUMS)
+    task = load_task(str(path))
+    example = Example("a", prompt="1 + 1 =", completion=" 2")
+    with pytest.raises(ConfigError, match="'sums' knows no counterfactuals"):
+        task.counterfactuals(example)
+    with pytest.raises(ConfigError, match="'sums' cannot cut an example to its causes"):
+        task.causes_only(example)

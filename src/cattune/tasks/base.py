@@ -96,13 +96,22 @@ class Task(ABC):
     def counterfactuals(self, example: Example, data_seed: int = 0) -> Sequence[Example]:
         """The example with another cause, and therefore another answer; only with the part `counterfactuals`.
 
-        None where no other value of a single cause leads to another answer.
+        Nothing where no other value of a single cause leads to another answer.
+
+        Raises:
+            ConfigError: the task knows none.
         """
-        raise NotImplementedError(f"the task {self.name!r} knows no counterfactuals")
+        raise ConfigError(
+            f"the task {self.name!r} knows no counterfactuals; a method that asks for them names them in `needs`"
+        )
 
     def causes_only(self, example: Example) -> Example:
-        """The example cut to its causes; only with the part `causes_only`."""
-        raise NotImplementedError(f"the task {self.name!r} cannot cut an example to its causes")
+        """The example cut to its causes; only with the part `causes_only`.
+
+        Raises:
+            ConfigError: the task cannot do that.
+        """
+        raise ConfigError(f"the task {self.name!r} cannot cut an example to its causes; see `needs` of the method")
 
 
 def _plain(value: Any) -> Any:
