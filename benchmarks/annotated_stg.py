@@ -23,10 +23,10 @@ from cattune.cli.progress import progress_bars
 from cattune.data.examples import Example
 from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell
-from cattune.experiments.data import GameData, draw
 from cattune.experiments.grid import run_grid
 from cattune.formats.loading import save_examples
 from cattune.provenance import provenance
+from cattune.tasks.stg.task import StgTask
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from assistant_server import running, write_replies
@@ -60,16 +60,16 @@ def run(folder: Path, jobs: int) -> dict[str, Any]:
     """Accuracy of `cat` on both files for each seed."""
     cells, equal = [], []
     for seed in SEEDS:
-        examples = draw(GameData(), seed)[1]["train"]
+        examples = StgTask().splits(seed)["train"]
         own = folder / f"own-{seed}.jsonl"
         save_examples(own, examples)
         given = annotated(examples, folder, seed)
         equal.append(sum(map(same_links, examples, load_examples(given))))
-        cells += [Cell("cat", seed, GameData(train_file=str(file)), splits=("iid", "ood")) for file in (own, given)]
+        cells += [Cell("cat", seed, StgTask(train_file=str(file)), splits=("iid", "ood")) for file in (own, given)]
     with progress_bars() as update:
         results = run_grid(cells, jobs, update)
     return {
-        "examples": GameData().train,
+        "examples": StgTask().train,
         "seeds": list(SEEDS),
         "faults": FAULTS,
         "examples_with_the_same_links": equal,

@@ -22,22 +22,23 @@ from typing import Any, NamedTuple
 from cattune.cli.progress import progress_bars
 from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell, CellResult
-from cattune.experiments.data import REPORTED_SPLITS, GameData, draw
 from cattune.experiments.grid import gap_closed, run_grid, summarize
 from cattune.provenance import provenance
 from cattune.reports.terminal import print_arms
 from cattune.tasks.stg import SIZES
+from cattune.tasks.stg.task import StgTask
 
 SEEDS = range(100, 103)
 PUBLISHED_SEEDS = (range(103, 106), range(106, 109), range(109, 112))
 ROBUSTNESS_SEEDS = range(112, 119)
 COMPARED = ("sft", "cat", "causal-only")
+ROLES = {"baseline": "sft", "method": "cat", "ceiling": "causal-only"}
 
 
 class Group(NamedTuple):
     """Cells that are compared with each other."""
 
-    data: GameData
+    task: StgTask
     arms: tuple[str, ...] = COMPARED
     seeds: range = SEEDS
     splits: tuple[str, ...] = ("iid", "ood")
@@ -47,41 +48,41 @@ def groups(published: Path | None) -> dict[str, Group]:
     """Each group by its name; `ood-permuted` and unseen causes are tested on STG L."""
     sizes = {size: SIZES[size][1] for size in "lms"}
     chosen = {
-        "stg-l": Group(GameData(train=sizes["l"]), splits=REPORTED_SPLITS),
-        "stg-s": Group(GameData(train=sizes["s"])),
-        "stg-m": Group(GameData(train=sizes["m"])),
+        "stg-l": Group(StgTask(train=sizes["l"]), splits=StgTask.evaluated[1:]),
+        "stg-s": Group(StgTask(train=sizes["s"])),
+        "stg-m": Group(StgTask(train=sizes["m"])),
     }
     if published is not None:
         for size, seeds in zip("lsm", PUBLISHED_SEEDS, strict=True):
-            data = GameData(train_file=str(published / f"stg_{size}_train.jsonl"))
-            chosen[f"published-{size}"] = Group(data, seeds=seeds)
-    chosen["bridge_repair-l"] = Group(GameData(game="bridge_repair", train=sizes["l"]))
-    chosen["robustness-l"] = Group(GameData(train=sizes["l"], test=1000), ("sft", "cat"), ROBUSTNESS_SEEDS)
+            task = StgTask(train_file=str(published / f"stg_{size}_train.jsonl"))
+            chosen[f"published-{size}"] = Group(task, seeds=seeds)
+    chosen["bridge_repair-l"] = Group(StgTask(game="bridge_repair", train=sizes["l"]))
+    chosen["robustness-l"] = Group(StgTask(train=sizes["l"], test=1000), ("sft", "cat"), ROBUSTNESS_SEEDS)
     return chosen
 
 
 def run_group(group: Group, jobs: int) -> dict[str, Any]:
     """One group's summary, how much of the gap is closed, and how every run ended."""
-    cells = [Cell(arm, seed, group.data, splits=group.splits) for seed in group.seeds for arm in group.arms]
+    cells = [Cell(arm, seed, group.task, splits=group.splits) for seed in group.seeds for arm in group.arms]
     with progress_bars() as update:
         results = run_grid(cells, jobs, update)
     summary = summarize(results)
     print_arms(summary)
-    train_file = group.data.train_file
+    train_file = group.task.train_file
     return {
-        "data": {**asdict(group.data), "train_file": train_file and Path(train_file).name},
+        "data": {**asdict(group.task), "train_file": train_file and Path(train_file).name},
         "seeds": list(group.seeds),
         "arms": summary,
-        "gap_closed": {split: gap_closed(summary, split) for split in group.splits},
+        "gap_closed": {split: gap_closed(summary, split, **ROLES) for split in group.splits},
         "runs": [describe(result) for result in results],
         "by_order": by_order(results),
-        "provenance": provenance(settings={result.cell.arm: dict(result.settings) for result in results}),
+        "provenance": provenance(settings={result.cell.method: dict(result.settings) for result in results}),
     }
 
 
 def describe(result: CellResult) -> dict[str, Any]:
     """How a run ended: its cross-entropy a token over the last tenth, and what it would be on the plateau."""
-    _, splits = draw(result.cell.data, result.cell.seed)
+    splits = result.cell.task.splits(result.cell.seed)
     targets = Counter(example.target for example in splits["train"])
     total = sum(targets.values())
     entropy = -sum(n / total * math.log(n / total) for n in targets.values())
@@ -104,7 +105,7 @@ def by_order(results: list[CellResult]) -> dict[str, dict[str, dict[str, float]]
     sums: dict[str, dict[str, list[float]]] = {}
     for result in results:
         for name, scores in result.splits["ood"].get("groups", {}).items():
-            entry = sums.setdefault(result.cell.arm, {}).setdefault(name, [0.0, 0.0])
+            entry = sums.setdefault(result.cell.method, {}).setdefault(name, [0.0, 0.0])
             entry[0] += scores["accuracy"] * scores["n"]
             entry[1] += scores["n"]
     return {

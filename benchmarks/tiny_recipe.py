@@ -17,9 +17,9 @@ from typing import Any
 
 from cattune.data.jsonl import write_json
 from cattune.experiments.cell import Cell, run_cell
-from cattune.experiments.data import GameData
 from cattune.models.tiny import RECIPE
 from cattune.provenance import provenance
+from cattune.tasks.stg.task import StgTask
 
 SEEDS = (5, 6)
 ARMS = ("sft", "cat")
@@ -49,7 +49,7 @@ def run(variant: str, arm: str, seed: int) -> dict[str, Any]:
     if variant == "two layers of width 192":
         shape = {"num_hidden_layers": 2, "hidden_size": 192, "intermediate_size": 512}
         tiny.LlamaConfig = lambda **settings: LlamaConfig(**settings | shape)  # type: ignore[assignment,misc]
-    result = run_cell(Cell(arm, seed, GameData(test=1), VARIANTS[variant]))
+    result = run_cell(Cell(arm, seed, StgTask(test=1), VARIANTS[variant]))
     return {
         "variant": variant,
         "arm": arm,

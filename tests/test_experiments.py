@@ -13,14 +13,14 @@ import torch
 from cattune.cli.main import main
 from cattune.data.examples import Example
 from cattune.errors import ConfigError
-from cattune.experiments.arms import ARMS, get_arm
 from cattune.experiments.cell import Cell, CellResult, run_cell
-from cattune.experiments.data import GameData, draw
 from cattune.experiments.grid import gap_closed, summarize
 from cattune.experiments.training import load_or_build, make_config
+from cattune.methods.base import METHODS
 from cattune.tasks.stg import find_record
+from cattune.tasks.stg.task import StgTask
 
-SMALL = GameData(train=24, validation=4, test=8)
+SMALL = StgTask(train=24, validation=4, test=8)
 
 
 def result(arm: str, seed: int, accuracy: float) -> CellResult:
@@ -29,11 +29,11 @@ def result(arm: str, seed: int, accuracy: float) -> CellResult:
         "majority": {"label": "Low", "accuracy": 0.6}, "constant_answer": "Low" if accuracy == 0.6 else None,
         "beats_majority": accuracy > 0.6, "unfinished": 3, "max_new_tokens": 4,
     }  # fmt: skip
-    return CellResult(Cell(arm, seed, SMALL), {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
+    return CellResult(Cell(arm, seed, SMALL), arm, "", True, {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
 
 
 def test_arms_start_from_the_same_weights_whatever_they_train_on() -> None:
-    _, splits = draw(SMALL, 0)
+    splits = SMALL.splits(0)
     one, _ = load_or_build("tiny", splits["train"], 0)
     other, _ = load_or_build("tiny", splits["train"], 0)
     third, _ = load_or_build("tiny", splits["train"], 1)
@@ -41,7 +41,7 @@ def test_arms_start_from_the_same_weights_whatever_they_train_on() -> None:
     assert not torch.equal(next(one.parameters()), next(third.parameters()))
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", METHODS.names())
 def test_a_cell_trains_and_evaluates_every_split(arm: str) -> None:
     told: list[tuple[str, int, int]] = []
     outcome = run_cell(Cell(arm, 0, SMALL, {"max_steps": 2, "logging_steps": 1}, strips=2), lambda *at: told.append(at))
@@ -81,7 +81,8 @@ def test_a_training_file_gives_tests_in_its_wording_and_unseen_causes(tmp_path: 
         rows.append({"input": f"Tell me. {record} Answer: ", "target": "High Risk" if high else "Low Risk"})
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    game, splits = draw(GameData(validation=4, test=50, train_file=str(path)), 0)
+    task = StgTask(validation=4, test=50, train_file=str(path))
+    game, splits = task.spec, task.splits(0)
     assert len(splits["train"]) == 8
     assert all(
         (x.prompt or "").startswith("Tell me. ") and (x.prompt or "").endswith(" Answer: ") for x in splits["ood"]
@@ -112,8 +113,10 @@ def test_summary_over_seeds() -> None:
 
 def test_gap_closed() -> None:
     arms = summarize([result("sft", 0, 0.6), result("cat", 0, 0.9), result("causal-only", 0, 1.0)])
-    assert gap_closed(arms, "ood") == pytest.approx(0.75)
-    assert gap_closed({name: arms[name] for name in ("sft", "cat")}, "ood") is None
+    compared = {"method": "cat", "baseline": "sft", "ceiling": "causal-only"}
+    assert gap_closed(arms, "ood", **compared) == pytest.approx(0.75)
+    assert gap_closed({name: arms[name] for name in ("sft", "cat")}, "ood", **compared) is None
+    assert gap_closed(arms, "ood", method="sft", baseline="cat", ceiling="causal-only") == pytest.approx(-3)
 
 
 def test_the_recipe_is_the_tiny_model_s_and_gives_way_to_what_is_set(tmp_path: Path) -> None:
@@ -125,9 +128,9 @@ def test_the_recipe_is_the_tiny_model_s_and_gives_way_to_what_is_set(tmp_path: P
         make_config("tiny", {"output_dir": str(tmp_path), "lr_scheduler_type": "no such"})
 
 
-def test_an_unknown_arm_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown arm 'dpo'.*sft.*causal-only"):
-        get_arm("dpo")
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'dpo'.*sft.*causal-only"):
+        METHODS.get("dpo")
 
 
 class TestDemoCommand:
@@ -175,7 +178,7 @@ class TestDemoCommand:
         ("words", "message"),
         [
             (["--seeds", "0"], "--seeds is 0"),
-            (["--arms", "dpo"], "unknown arm 'dpo'"),
+            (["--arms", "dpo"], "unknown method 'dpo'"),
             (["--game", "nothing_such"], "nothing_such"),
             (["--train-file", "absent.jsonl"], "absent.jsonl"),
         ],

@@ -20,8 +20,8 @@ from cattune.cli import progress
 from cattune.cli.annotate_progress import show
 from cattune.cli.progress import Pace, followed, progress_bars, time_left
 from cattune.experiments.cell import Cell
-from cattune.experiments.data import GameData
 from cattune.experiments.grid import share_done
+from cattune.tasks.stg.task import StgTask
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -218,7 +218,7 @@ def test_annotate_tells_what_failed_and_what_was_sent_again() -> None:
 
 
 def test_a_cell_is_done_in_shares() -> None:
-    cell = Cell("sft", 0, GameData(train=20, validation=100, test=200), splits=("validation", "iid"))
+    cell = Cell("sft", 0, StgTask(train=20, validation=100, test=200), splits=("validation", "iid"))
     steps = 5
     shares = [
         share_done(cell, steps, "training", 0),

@@ -15,6 +15,9 @@ from cattune.errors import ConfigError
 
 _SETTINGS = ("seeds", "first_seed", "size", "game", "train_size", "test_size", "train_file", "arms", "steps", "jobs")
 
+_METHODS = ("sft", "cat", "cat-published", "causal-only")
+_COMPARED = {"method": "cat", "baseline": "sft", "ceiling": "causal-only"}
+
 _LEAST_SHARE = 0.1
 """So much of one cell has to be done before that says how long the rest takes."""
 
@@ -47,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     add("--train-size", type=int, metavar="N", help="training examples, instead of the size's number")
     add("--test-size", type=int, default=4000, metavar="N", help="examples of each test split, default 4000")
     add("--train-file", metavar="FILE", help="train on this JSONL of the game; tests are drawn in its wording")
-    add("--arms", nargs="+", metavar="ARM", help="which arms, default all: sft cat cat-published causal-only")
+    add("--arms", nargs="+", metavar="ARM", help="which arms, default " + " ".join(_METHODS))
     add("--steps", type=int, metavar="N", help="optimizer steps of every arm, default the recipe's")
     add("--jobs", type=int, metavar="N", help="cells at a time, default as many as there are cores, at most 4")
     add("--overwrite", action="store_true", help="allow a DIR that holds files already")
@@ -60,22 +63,21 @@ def run(args: argparse.Namespace) -> int:
     from cattune.cli.progress import progress_bars
     from cattune.data.atomic import prepare_output_dir, write_text
     from cattune.data.jsonl import write_json
-    from cattune.experiments.arms import ARMS, get_arm
     from cattune.experiments.cell import Cell
-    from cattune.experiments.data import GameData, draw
     from cattune.experiments.grid import gap_closed, run_grid, summarize
+    from cattune.methods.base import METHODS
     from cattune.provenance import provenance
     from cattune.reports.demo import demo_report
     from cattune.reports.html import render_report
     from cattune.reports.terminal import print_arms
     from cattune.tasks.stg import SIZES, class_shares
+    from cattune.tasks.stg.task import StgTask
 
-    for name, least in (("seeds", 1), ("train_size", 1), ("test_size", 1), ("steps", 1), ("jobs", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
-    arms = [get_arm(name).name for name in dict.fromkeys(args.arms or ARMS)]
-    data = GameData(
+    _check_numbers(args)
+    arms = list(dict.fromkeys(args.arms or _METHODS))
+    for name in arms:
+        METHODS.get(name)  # an unknown one is refused
+    task = StgTask(
         game=args.game,
         train=args.train_size or SIZES[args.size][1],
         test=args.test_size,
@@ -83,12 +85,13 @@ def run(args: argparse.Namespace) -> int:
     )
     settings = {} if args.steps is None else {"max_steps": args.steps}
     cells = [
-        Cell(arm, seed, data, settings, strips=4 if seed == args.first_seed else 0)
+        Cell(arm, seed, task, settings, strips=4 if seed == args.first_seed else 0)
         for seed in range(args.first_seed, args.first_seed + args.seeds)
         for arm in arms
     ]
-    game, _ = draw(data, args.first_seed)  # what is wrong with the game or the file is said before anything is written
+    task.splits(args.first_seed)  # what is wrong with the game or the file is said before anything is written
     folder = prepare_output_dir(Path(args.out), args.overwrite)
+    game = task.spec
     notes = class_shares(game).notes()
     for note in notes:
         say(note)
@@ -99,18 +102,19 @@ def run(args: argparse.Namespace) -> int:
     summary = summarize(results)
     made = provenance(
         **{name: value for name, value in vars(args).items() if name in _SETTINGS},
-        settings={result.cell.arm: dict(result.settings) for result in results},
+        settings={result.cell.method: dict(result.settings) for result in results},
     )
     record = {
         "arms": summary,
-        "gap_closed": {split: gap_closed(summary, split) for split in next(iter(summary.values()))},
+        "gap_closed": {split: gap_closed(summary, split, **_COMPARED) for split in next(iter(summary.values()))},
         "seconds": {result.cell.name: round(result.seconds, 1) for result in results},
         "provenance": made,
     }
     for result in results:
         write_json(folder / "cells" / f"{result.cell.name}.json", asdict(result))
     write_json(folder / "results.json", record)
-    write_text(folder / "report.html", render_report(demo_report(results, summary, game, notes, made)))
+    report = demo_report(results, summary, game, notes, made, _COMPARED["method"], _COMPARED["baseline"])
+    write_text(folder / "report.html", render_report(report))
     if args.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     else:
@@ -118,3 +122,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"game: {game.name}; the answer depends on {', '.join(game.causes)}")
         print(f"report: {folder / 'report.html'}")
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name in ("seeds", "train_size", "test_size", "steps", "jobs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")

@@ -1,1 +1,1 @@
-"""Experiments: an arm is a way of training, a cell is an arm on one seed's data, a grid is many cells."""
+"""Experiments: a cell is a method on one seed's data, a grid is many cells; a training job, with its folder."""

@@ -1,15 +1,19 @@
-"""One cell: an arm trained on one seed's data and evaluated on each of its test splits."""
+"""One cell: a method trained on one seed's data of a task and evaluated on each of its test splits."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cattune.experiments.arms import get_arm
-from cattune.experiments.data import REPORTED_SPLITS, GameData, draw
+from cattune.methods.base import METHODS
+from cattune.tasks.stg.task import StgTask
+
+if TYPE_CHECKING:
+    from cattune.data.examples import Example
+    from cattune.training.trainer import CATTrainer
 
 Report = Callable[[str, int, int], None]
 """Is told (what is going on, steps or examples done, how many in all)."""
@@ -23,25 +27,25 @@ class Cell:
     """What to run.
 
     Args:
-        arm: a name in `arms.ARMS`.
+        method: a name in `methods.base.METHODS`, or the path of a .py file.
         seed: of the data, of the model's weights and of the order of training.
-        data: the game.
-        settings: of `CATConfig`, on top of the recipe and of the arm's own.
+        task: the game.
+        settings: of `CATConfig`, on top of the recipe and of the method's own.
         strips: for how many of the first `ood` examples the attention is kept.
         splits: what to evaluate on.
     """
 
-    arm: str
+    method: str
     seed: int
-    data: GameData
+    task: StgTask
     settings: Mapping[str, Any] = field(default_factory=dict)
     strips: int = 0
-    splits: tuple[str, ...] = ("validation", *REPORTED_SPLITS)
+    splits: tuple[str, ...] = StgTask.evaluated
 
     @property
     def name(self) -> str:
         """Tells the cell from the others of its grid."""
-        return f"{self.arm}-seed{self.seed}"
+        return f"{self.method}-seed{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,9 @@ class CellResult:
 
     Args:
         cell: what was run.
-        settings: of `CATConfig`, the recipe's, the arm's and the cell's own, as they were in force.
+        label, description: of its method, as people read them.
+        own_tests: whether it was tested on the task's own examples, or on what its method made of them.
+        settings: of `CATConfig`, the recipe's, the method's and the cell's own, as they were in force.
         splits: for each split what `SplitResult.to_dict` gives.
         curves: metric -> (step, value) over training.
         strips: see `strips.attention_strips`.
@@ -60,6 +66,9 @@ class CellResult:
     """
 
     cell: Cell
+    label: str
+    description: str
+    own_tests: bool
     settings: Mapping[str, Any]
     splits: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, list[tuple[int, float]]]
@@ -71,27 +80,29 @@ class CellResult:
 
 
 def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> CellResult:
-    """Draws the data, trains `tiny`, evaluates."""
+    """Draws the data, trains `tiny`, evaluates.
+
+    Raises:
+        ConfigError: there is no such method, or the task has not what it needs.
+    """
     from cattune.evaluation.evaluate import evaluate_model
     from cattune.experiments.strips import attention_strips
-    from cattune.experiments.training import load_or_build, make_config, make_trainer
     from cattune.models import tiny
-    from cattune.tasks.stg import causal_only
 
     started = time.perf_counter()
-    arm = get_arm(cell.arm)
-    game, splits = draw(cell.data, cell.seed)
-    # All arms share one vocabulary, so that they start from the very same weights.
-    model, tokenizer = load_or_build(tiny.NAME, splits["train"], cell.seed)
-    if arm.causal_only:
-        splits = {name: [causal_only(example, game) for example in examples] for name, examples in splits.items()}
-    settings = {**tiny.RECIPE, **arm.settings, **cell.settings}
-    with tempfile.TemporaryDirectory() as folder:
-        args = make_config(tiny.NAME, {**settings, "seed": cell.seed, "output_dir": folder})
-        trainer = make_trainer(model, tokenizer, splits["train"], args, report)
-        training_started = time.perf_counter()
-        trainer.train()
-        train_seconds = time.perf_counter() - training_started
+    method, task = METHODS.get(cell.method), cell.task
+    method.check(task)
+    given = task.splits(cell.seed)
+    splits = {name: method.prepare(name, examples, task) for name, examples in given.items()}
+    train, train_seconds = splits["train"], 0.0
+    for number, of_pass in enumerate(method.passes, start=1):
+        settings = {**tiny.RECIPE, **method.settings, **cell.settings, **of_pass}
+        trainer, seconds = _train(cell, given["train"], train, settings, report)
+        train_seconds += seconds
+        model, tokenizer = trainer.model, trainer.processing_class
+        if number < len(method.passes):
+            answers = evaluate_model(model, tokenizer, train).samples
+            train = method.again(train, {sample.id for sample in answers if not sample.exact})
     results = {}
     for split in cell.splits:
         if split in splits:  # `ood-unseen` is left out where training holds all causes
@@ -99,14 +110,18 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
                 model,
                 tokenizer,
                 splits[split],
-                by="spurious_before_cause" if not arm.causal_only else None,
+                by=task.group_by if splits[split] is given[split] else None,
                 progress=lambda *at, split=split: report(split, *at),
             )
+    own_tests = splits["ood"] is given["ood"]
     strips = []
-    if cell.strips and not arm.causal_only:
-        strips = attention_strips(model, tokenizer, splits["ood"][: cell.strips], game, results["ood"])
+    if cell.strips and own_tests:
+        strips = attention_strips(model, tokenizer, splits["ood"][: cell.strips], task.spec, results["ood"])
     return CellResult(
         cell=cell,
+        label=method.label,
+        description=method.description,
+        own_tests=own_tests,
         settings=settings,
         splits={split: result.to_dict() for split, result in results.items()},
         curves=_curves(trainer.state.log_history),
@@ -116,6 +131,25 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
         steps=trainer.state.global_step,
         alignment=trainer.alignment.to_dict(),
     )
+
+
+def _train(
+    cell: Cell, words: Sequence[Example], train: Sequence[Example], settings: Mapping[str, Any], report: Report
+) -> tuple[CATTrainer, float]:
+    """A trainer that has trained `tiny` from the start, and the seconds that training alone took.
+
+    All methods share one vocabulary, that of `words`, so that they start from the very same weights.
+    """
+    from cattune.experiments.training import load_or_build, make_config, make_trainer
+    from cattune.models import tiny
+
+    model, tokenizer = load_or_build(tiny.NAME, words, cell.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        args = make_config(tiny.NAME, {**settings, "seed": cell.seed, "output_dir": folder})
+        trainer = make_trainer(model, tokenizer, train, args, report)
+        started = time.perf_counter()
+        trainer.train()
+        return trainer, time.perf_counter() - started
 
 
 def _curves(history: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:

@@ -76,7 +76,7 @@ def share_done(cell: Cell, steps: int, what: str, done: int) -> float:
         what: is going on: "training", a split, or "done"; of anything else the share is 0.
         done: steps, or answered examples of the split.
     """
-    sizes = {split: cell.data.validation if "validation" in split else cell.data.test for split in cell.splits}
+    sizes = {split: cell.task.validation if "validation" in split else cell.task.test for split in cell.splits}
     work = {"training": _STEP * steps, **sizes}
     if what == "done":
         return 1.0
@@ -110,16 +110,21 @@ def summarize(results: Sequence[CellResult]) -> dict[str, dict[str, dict[str, An
     """
     arms: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
-        splits = arms.setdefault(result.cell.arm, {})
+        splits = arms.setdefault(result.cell.method, {})
         for name, scores in result.splits.items():
             splits.setdefault(name, []).append(scores)
     return {arm: {name: _join(seeds) for name, seeds in splits.items()} for arm, splits in arms.items()}
 
 
-def gap_closed(arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str) -> float | None:
-    """How much of the gap from `sft` to `causal-only` the arm `cat` closes on a split: 1 is all; None without a gap."""
+def gap_closed(
+    arms: Mapping[str, Mapping[str, Mapping[str, Any]]], split: str, *, method: str, baseline: str, ceiling: str
+) -> float | None:
+    """How much of the gap from `baseline` to `ceiling` a method closes on a split: 1 is all; None without a gap.
+
+    None, too, where one of the three was not run.
+    """
     try:
-        low, high, ours = (float(arms[arm][split]["accuracy"]) for arm in ("sft", "causal-only", "cat"))
+        low, high, ours = (float(arms[name][split]["accuracy"]) for name in (baseline, ceiling, method))
     except KeyError:
         return None
     return (ours - low) / (high - low) if high > low else None

@@ -45,25 +45,16 @@ def run_job(
     """
     from cattune.experiments.following import Follower
     from cattune.experiments.training import early_stopping, evaluates, load_or_build, make_trainer, peft_config
-    from cattune.experiments.training_run import TrainingRun, decided_by_main, writes_checkpoints
+    from cattune.experiments.training_run import TrainingRun, decided_by_main
     from cattune.formats.loading import load_examples
     from cattune.models.adapters import with_base
 
-    resume = job.settings.get("resume_from_checkpoint")
     folder = Path(job.output_dir)
     args = _config(job)
     stopping = early_stopping(job.early_stopping_patience, job.early_stopping_threshold)
     adapter = None if job.peft is None else peft_config(job.peft)
     with ExitStack() as scope:
-
-        def claim() -> tuple[Start, dict[str, Any]]:
-            scope.enter_context(claimed(folder))
-            identity = run_identity(job, args)
-            saves, rotates = writes_checkpoints(args), bool(args.save_total_limit)
-            plan = plan_start(folder, identity, resume, job.overwrite, saves, args.world_size, rotates)
-            return plan, identity
-
-        start, identity = decided_by_main(args, claim)
+        start, identity = decided_by_main(args, lambda: _claim(job, args, scope))
         train = load_examples(job.train_file, job.occurrences)
         splits = {name: load_examples(path, job.occurrences) for name, path in job.eval_files.items()}
         model, tokenizer = load_or_build(
@@ -100,6 +91,18 @@ def run_job(
                 write_json(folder / RESULTS, record)
                 follower.say(Line.of(f"results: {folder / RESULTS}"))
     return record
+
+
+def _claim(job: TrainJob, args: CATConfig, scope: ExitStack) -> tuple[Start, dict[str, Any]]:
+    """Take the folder for as long as `scope` is open, and decide how the run starts there; also its identity."""
+    from cattune.experiments.training_run import writes_checkpoints
+
+    folder = Path(job.output_dir)
+    scope.enter_context(claimed(folder))
+    identity = run_identity(job, args)
+    resume = job.settings.get("resume_from_checkpoint")
+    saves, rotates = writes_checkpoints(args), bool(args.save_total_limit)
+    return plan_start(folder, identity, resume, job.overwrite, saves, args.world_size, rotates), identity
 
 
 def _config(job: TrainJob) -> CATConfig:

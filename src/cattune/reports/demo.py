@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cattune.experiments.arms import ARMS
 from cattune.experiments.cell import CellResult
 from cattune.reports.data import Arm, Curve, Metric, ReportData, Score, Split, Strip, StripRow
 from cattune.reports.finding import finding
@@ -25,14 +24,6 @@ METRICS = (
     Metric("attention_ratio", "Attention ratio", "a causal token's attention over another token's", log=True),
 )
 
-_ALL = tuple(metric.name for metric in METRICS)
-_CURVES = {
-    "sft": _ALL,
-    "cat": _ALL,
-    "cat-published": tuple(name for name in _ALL if name != "re_attention_loss"),  # another objective, below zero
-    "causal-only": ("cross_entropy",),  # there is nothing else to look at
-}
-
 
 def demo_report(
     results: Sequence[CellResult],
@@ -40,6 +31,8 @@ def demo_report(
     game: Game,
     notes: Sequence[str],
     provenance: Mapping[str, Any],
+    method: str,
+    baseline: str,
 ) -> ReportData:
     """What `cattune demo` shows.
 
@@ -49,34 +42,19 @@ def demo_report(
         game: what was played.
         notes: what must be said about the game.
         provenance: what made them.
+        method, baseline: the two whose difference is the finding, and whose heat-strips are shown.
     """
     seeds = sorted({result.cell.seed for result in results})
     splits = tuple(split for split in SPLITS if all(split.name in scores for scores in arms.values()))
-    rows = tuple(
-        Arm(
-            name,
-            ARMS[name].label,
-            {
-                split.name: Score(
-                    mean=scores[split.name]["accuracy"],
-                    n=scores[split.name]["n"],
-                    spread=scores[split.name]["sd"] if len(seeds) > 1 else scores[split.name]["stderr"],
-                    low=scores[split.name]["low"],
-                    high=scores[split.name]["high"],
-                    seeds=tuple(scores[split.name]["seeds"]),
-                )
-                for split in splits
-            },
-            ARMS[name].description,
-        )
-        for name, scores in arms.items()
-    )
+    rows = _rows(results, arms, splits, several=len(seeds) > 1)
     by_name = {arm.name: arm for arm in rows}
     first = next(iter(arms.values()))
-    labels = {**{name: ARMS[name].label for name in arms}, **{split.name: split.label for split in splits}}
+    labels = {**{row.name: row.label for row in rows}, **{split.name: split.label for split in splits}}
     return ReportData(
         title="Causal Attention Tuning on the Spurious Token Game",
-        finding=finding(by_name["sft"], by_name["cat"], "iid", "ood") if {"sft", "cat"} <= by_name.keys() else "",
+        finding=finding(by_name[baseline], by_name[method], "iid", "ood")
+        if {baseline, method} <= by_name.keys()
+        else "",
         splits=splits,
         arms=rows,
         majority={split.name: first[split.name]["majority"] for split in splits},
@@ -91,13 +69,13 @@ def demo_report(
         spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
         metrics=METRICS,
         curves=tuple(
-            Curve(result.cell.arm, metric.name, tuple(result.curves[metric.name]))
+            Curve(result.cell.method, metric.name, tuple(result.curves[metric.name]))
             for result in results
             for metric in METRICS
-            if metric.name in _CURVES.get(result.cell.arm, ()) and result.curves.get(metric.name)
+            if _is_drawn(result, metric)
         ),
-        strips=_strips([result for result in results if result.cell.seed == seeds[0]]),
-        no_strips="They are drawn where both sft and cat are among the arms.",
+        strips=_strips([result for result in results if result.cell.seed == seeds[0]], (baseline, method)),
+        no_strips=f"They are drawn where both {baseline} and {method} are among the arms.",
         provenance=provenance,
     )
 
@@ -116,21 +94,61 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _strips(results: Sequence[CellResult]) -> tuple[Strip, ...]:
-    """The first examples of `ood`, plain fine-tuning above Causal Attention Tuning."""
-    shown = {result.cell.arm: result.strips for result in results if result.cell.arm in ("sft", "cat")}
-    if len(shown) < 2:
+def _rows(
+    results: Sequence[CellResult],
+    arms: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    splits: Sequence[Split],
+    several: bool,
+) -> tuple[Arm, ...]:
+    """The table's rows; `several` says that there is more than one seed."""
+    of_method = {result.cell.method: result for result in results}
+    return tuple(
+        Arm(
+            name,
+            of_method[name].label,
+            {
+                split.name: Score(
+                    mean=scores[split.name]["accuracy"],
+                    n=scores[split.name]["n"],
+                    spread=scores[split.name]["sd" if several else "stderr"],
+                    low=scores[split.name]["low"],
+                    high=scores[split.name]["high"],
+                    seeds=tuple(scores[split.name]["seeds"]),
+                )
+                for split in splits
+            },
+            of_method[name].description,
+        )
+        for name, scores in arms.items()
+    )
+
+
+def _is_drawn(result: CellResult, metric: Metric) -> bool:
+    """Whether a curve says something.
+
+    Attention is another thing where the examples are others, and what is not above zero has no logarithm, as the losses
+    of some objectives.
+    """
+    points = result.curves.get(metric.name, ())
+    comparable = result.own_tests or metric.name == "cross_entropy"
+    return comparable and bool(points) and (not metric.log or any(value > 0 for _, value in points))
+
+
+def _strips(results: Sequence[CellResult], pair: tuple[str, str]) -> tuple[Strip, ...]:
+    """The first examples of `ood`, the first of the two methods above the other."""
+    shown = {result.cell.method: result.strips for result in results}
+    if not all(shown.get(name) for name in pair):
         return ()
     return tuple(
         Strip(
-            example_id=sft["id"],
+            example_id=upper["id"],
             split="ood",
-            target=sft["target"],
-            tokens=tuple(sft["tokens"]),
-            kinds=tuple(sft["kinds"]),
-            rows=tuple(_strip_row(arm, strip) for arm, strip in (("sft", sft), ("cat", cat))),
+            target=upper["target"],
+            tokens=tuple(upper["tokens"]),
+            kinds=tuple(upper["kinds"]),
+            rows=tuple(_strip_row(name, strip) for name, strip in zip(pair, (upper, lower), strict=True)),
         )
-        for sft, cat in zip(shown["sft"], shown["cat"], strict=True)
+        for upper, lower in zip(*(shown[name] for name in pair), strict=True)
     )
 
 
