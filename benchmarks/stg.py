@@ -76,7 +76,7 @@ def run_group(group: Group, jobs: int) -> dict[str, Any]:
         "gap_closed": {split: gap_closed(summary, split, **ROLES) for split in group.splits},
         "runs": [describe(result) for result in results],
         "by_order": by_order(results),
-        "provenance": provenance(settings={result.cell.method: dict(result.settings) for result in results}),
+        "provenance": provenance(settings={result.method: dict(result.settings) for result in results}),
     }
 
 
@@ -105,7 +105,7 @@ def by_order(results: list[CellResult]) -> dict[str, dict[str, dict[str, float]]
     sums: dict[str, dict[str, list[float]]] = {}
     for result in results:
         for name, scores in result.splits["ood"].get("groups", {}).items():
-            entry = sums.setdefault(result.cell.method, {}).setdefault(name, [0.0, 0.0])
+            entry = sums.setdefault(result.method, {}).setdefault(name, [0.0, 0.0])
             entry[0] += scores["accuracy"] * scores["n"]
             entry[1] += scores["n"]
     return {

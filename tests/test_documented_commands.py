@@ -203,7 +203,7 @@ def folder(files: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def smaller(cell: Any) -> Any:
     """A cell of the demo whose validation split is small, too."""
-    return replace(cell, data=replace(cell.data, validation=10))
+    return replace(cell, task=replace(cell.task, validation=10))
 
 
 def remove_outputs(words: list[str]) -> None:

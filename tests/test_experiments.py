@@ -29,7 +29,7 @@ def result(arm: str, seed: int, accuracy: float) -> CellResult:
         "majority": {"label": "Low", "accuracy": 0.6}, "constant_answer": "Low" if accuracy == 0.6 else None,
         "beats_majority": accuracy > 0.6, "unfinished": 3, "max_new_tokens": 4,
     }  # fmt: skip
-    return CellResult(Cell(arm, seed, SMALL), arm, "", True, {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
+    return CellResult(Cell(arm, seed, SMALL), arm, arm, "", True, {}, {"ood": scores}, {}, [], 1.0, 2.0, 3, {})
 
 
 def test_arms_start_from_the_same_weights_whatever_they_train_on() -> None:
@@ -133,7 +133,39 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
         METHODS.get("dpo")
 
 
+OWN = """
+from cattune.methods.base import Method
+
+
+class Half(Method):
+    name, label, description = "half", "Half of it", "the first half of the training examples"
+    settings = {"gamma": 0.0}
+
+    def prepare(self, split, examples, task):
+        return examples[: len(examples) // 2] if split == "train" else examples
+
+
+METHOD = Half()
+"""
+
+
 class TestDemoCommand:
+    def test_a_method_of_ones_own_goes_by_its_name(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("own.py", "same.py"):
+            Path(name).write_text(OWN)
+        words = ["demo", "--out", "d", "--steps", "2", "--train-size", "24", "--test-size", "5", "--jobs", "1"]
+        assert main([*words, "--arms", "sft", str(tmp_path / "own.py")]) == 0
+        record = json.loads(Path("d/results.json").read_text())
+        assert list(record["arms"]) == list(record["provenance"]["settings"]) == ["sft", "half"]
+        assert sorted(path.name for path in Path("d/cells").iterdir()) == ["half-seed0.json", "sft-seed0.json"]
+        assert "Half of it" in Path("d/report.html").read_text()
+        assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"d", "own.py", "same.py"}
+        assert main([*words, "--overwrite", "--arms", "own.py", "same.py"]) == 2
+        assert "two methods with the name 'half'" in capsys.readouterr().err
+
     def test_writes_results_and_report(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "demo"
         words = [

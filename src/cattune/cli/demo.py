@@ -75,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
     _check_numbers(args)
     arms = list(dict.fromkeys(args.arms or _METHODS))
-    for name in arms:
-        METHODS.get(name)  # an unknown one is refused
+    names = [METHODS.get(arm).name for arm in arms]  # an unknown one is refused
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"--arms has two methods with the name {twice[0]!r}; give each its own")
     task = StgTask(
         game=args.game,
         train=args.train_size or SIZES[args.size][1],
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     summary = summarize(results)
     made = provenance(
         **{name: value for name, value in vars(args).items() if name in _SETTINGS},
-        settings={result.cell.method: dict(result.settings) for result in results},
+        settings={result.method: dict(result.settings) for result in results},
     )
     record = {
         "arms": summary,

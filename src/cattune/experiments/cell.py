@@ -45,7 +45,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Tells the cell from the others of its grid."""
-        return f"{self.method}-seed{self.seed}"
+        return f"{METHODS.get(self.method).name}-seed{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class CellResult:
 
     Args:
         cell: what was run.
-        label, description: of its method, as people read them.
+        method, label, description: of its method: its name, and what people read.
         own_tests: whether it was tested on the task's own examples, or on what its method made of them.
         settings: of `CATConfig`, the recipe's, the method's and the cell's own, as they were in force.
         splits: for each split what `SplitResult.to_dict` gives.
@@ -66,6 +66,7 @@ class CellResult:
     """
 
     cell: Cell
+    method: str
     label: str
     description: str
     own_tests: bool
@@ -119,6 +120,7 @@ def run_cell(cell: Cell, report: Report = lambda what, done, total: None) -> Cel
         strips = attention_strips(model, tokenizer, splits["ood"][: cell.strips], task.spec, results["ood"])
     return CellResult(
         cell=cell,
+        method=method.name,
         label=method.label,
         description=method.description,
         own_tests=own_tests,

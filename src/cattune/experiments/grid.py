@@ -110,7 +110,7 @@ def summarize(results: Sequence[CellResult]) -> dict[str, dict[str, dict[str, An
     """
     arms: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
-        splits = arms.setdefault(result.cell.method, {})
+        splits = arms.setdefault(result.method, {})
         for name, scores in result.splits.items():
             splits.setdefault(name, []).append(scores)
     return {arm: {name: _join(seeds) for name, seeds in splits.items()} for arm, splits in arms.items()}

@@ -69,7 +69,7 @@ def demo_report(
         spread_label=f"standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "standard error",
         metrics=METRICS,
         curves=tuple(
-            Curve(result.cell.method, metric.name, tuple(result.curves[metric.name]))
+            Curve(result.method, metric.name, tuple(result.curves[metric.name]))
             for result in results
             for metric in METRICS
             if _is_drawn(result, metric)
@@ -101,7 +101,7 @@ def _rows(
     several: bool,
 ) -> tuple[Arm, ...]:
     """The table's rows; `several` says that there is more than one seed."""
-    of_method = {result.cell.method: result for result in results}
+    of_method = {result.method: result for result in results}
     return tuple(
         Arm(
             name,
@@ -136,7 +136,7 @@ def _is_drawn(result: CellResult, metric: Metric) -> bool:
 
 def _strips(results: Sequence[CellResult], pair: tuple[str, str]) -> tuple[Strip, ...]:
     """The first examples of `ood`, the first of the two methods above the other."""
-    shown = {result.cell.method: result.strips for result in results}
+    shown = {result.method: result.strips for result in results}
     if not all(shown.get(name) for name in pair):
         return ()
     return tuple(
