@@ -159,7 +159,7 @@ class TestDemoCommand:
         words = ["demo", "--out", "d", "--steps", "2", "--train-size", "24", "--test-size", "5", "--jobs", "1"]
         assert main([*words, "--arms", "sft", str(tmp_path / "own.py")]) == 0
         record = json.loads(Path("d/results.json").read_text())
-        assert list(record["arms"]) == list(record["provenance"]["settings"]) == ["sft", "half"]
+        assert list(record["arms"]) == list(record["provenance"]["config"]["settings"]) == ["sft", "half"]
         assert sorted(path.name for path in Path("d/cells").iterdir()) == ["half-seed0.json", "sft-seed0.json"]
         assert "Half of it" in Path("d/report.html").read_text()
         assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"d", "own.py", "same.py"}
