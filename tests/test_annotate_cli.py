@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from cattune.annotation import Store, load_prior, output_limit
 from cattune.annotation.assistant.prompt import example_tag
 from cattune.annotation.assistant.reply_form import OUTPUT_LIMITS
 from cattune.annotation.store.store import Failure
+from cattune.cli import annotate_run
 from cattune.cli import main as cli
 from cattune.errors import ConfigError
 from cattune.tasks.stg import load_game, make_split
@@ -200,6 +202,19 @@ def test_ctrl_c_ends_a_long_wait(folder: Folder) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
         assert process.returncode == 130
+
+
+def test_ctrl_c_in_the_middle_of_a_line_stops_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python lets nothing be written to a stream, by a signal handler, that is being written to."""
+
+    def refuse(message: str) -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    monkeypatch.setattr(annotate_run, "say", refuse)
+    stopped: list[str] = []
+    with annotate_run._interruptible(SimpleNamespace(stop=stopped.append)) as came:  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+    assert came == [signal.SIGINT] and len(stopped) == 1
 
 
 def test_a_budget_stops_the_run_and_a_higher_one_goes_on(folder: Folder) -> None:

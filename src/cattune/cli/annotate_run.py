@@ -261,7 +261,8 @@ def _interruptible(annotator: Annotator) -> Iterator[list[int]]:
         came.append(number)
         signal.signal(number, before[number])
         annotator.stop(INTERRUPTED)
-        say("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
+        with suppress(RuntimeError):  # the signal came while another line was being written: Python refuses a second
+            say("stopping: requests under way are waited for and stored; press Ctrl-C again to end at once")
 
     before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
